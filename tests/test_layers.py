@@ -1,0 +1,58 @@
+"""Which room may use which; and what importing the library loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "limitlib"
+ROOMS = sorted(p for p in PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "matplotlib", "pandas", "sklearn", "IPython", "ipykernel", "papermill", "jupytext", "nbformat", "joblib", "yaml"}
+#: What a kernel room may import of the kernel; a room that is not named may use any kernel room.
+MAY_USE = {
+    "bounds": set(),
+    "operators": {"bounds"},
+    "lipschitz": {"bounds", "operators"},
+    "iteration": {"bounds", "operators"},
+    "covering": {"bounds", "operators"},
+    "scaling": {"bounds"},
+}
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+
+
+@pytest.mark.parametrize("file", [f for f in ROOMS if "companion" not in f.parts], ids=lambda f: f.stem)
+def test_the_kernel_knows_no_companion_and_respects_the_order_of_rooms(file):
+    if file.name == "__main__.py":
+        return
+    used = {i.split(".")[1] for i in imports(file) if i.startswith("limitlib.")}
+    assert "companion" not in used
+    assert used <= MAY_USE.get(file.stem, used) | {file.stem}
+
+
+def loaded_by(code):
+    report = f"import sys; {code}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import limitlib", "import limitlib.bounds, limitlib.iteration, limitlib.scaling", "from limitlib import companion",
+     "from limitlib.companion.cli import main"],
+)  # fmt: skip
+def test_importing_loads_neither_torch_nor_jupyter(code):
+    assert not loaded_by(code) & HEAVY
+
+
+@pytest.mark.parametrize("file", ROOMS, ids=lambda f: f.stem)
+def test_rooms_stay_small(file):
+    assert len(file.read_text().splitlines()) <= 600
