@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "limitlib"
 ROOMS = sorted(p for p in PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "matplotlib", "pandas", "sklearn", "IPython", "ipykernel", "papermill", "jupytext", "nbformat", "joblib", "yaml"}
+HEAVY = {"torch", "matplotlib", "pandas", "sklearn", "joblib", "yaml"}
+HEAVY |= {"IPython", "ipykernel", "papermill", "jupytext", "nbformat"}
 #: What a kernel room may import of the kernel; a room that is not named may use any kernel room.
 MAY_USE = {
     "bounds": set(),

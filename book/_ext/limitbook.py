@@ -166,14 +166,15 @@ class Claim(Parsing):
 
 def number_row(directive: Parsing, row: ledger.Row, ids: bool) -> tuple[str, list[str], list]:
     expected = row.expected.words() if row.expected else "—"
-    experiment = row.expected.experiment if row.expected else "—"
+    experiment = row.expected.experiment if row.expected else "shown, not compared"
     rival = row.expected.rival if row.expected else None
-    cells = [f"`{row.key}`", row.shown, expected, "—" if rival is None else ledger.readable(f"{rival}"),
-             row.verdict, row.badge or "—", experiment]  # fmt: skip
+    about = f"`{row.key}`\\\n{experiment}{f', {row.badge}' if row.badge else ''}"
+    must_not = "" if rival is None else ledger.shown({"value": rival, "fmt": ".6g"})
+    cells = [about, row.shown, expected, must_not, row.verdict]
     return anchor("num", row.key) if ids else "", [f"row-{row.verdict.split()[0]}"], cells
 
 
-HEADS = ["number", "measured", "must be", "must not be", "verdict", "kind", "experiment"]
+HEADS = ["number", "measured", "must be", "must not be", "verdict"]
 
 
 class Checks(Parsing):
@@ -194,7 +195,9 @@ class Checks(Parsing):
         if "skipped" in result:
             said = f"**Skipped: data.** {result['skipped']['dataset']} is not here: {result['skipped']['how']}"
         body = [number_row(self, r, ids=False) for r in mine]
-        return [*self.parsed(said), self.table(HEADS, body, ["numbers"])]
+        opened = '<details class="checks"><summary>Every number of this chapter, beside what it must be</summary>'
+        table = self.table(HEADS, body, ["numbers"])
+        return [*self.parsed(said), nodes.raw("", opened, format="html"), table, nodes.raw("", "</details>", format="html")]
 
 
 class Ledger(Parsing):
@@ -206,16 +209,16 @@ class Ledger(Parsing):
         if self.arguments[0] == "numbers":
             body = [number_row(self, r, ids=True) for r in self.book.rows.values()]
             return [self.table(HEADS, body, ["numbers", "filtered"])]
-        heads = ["claim", "as its source has it", "what is true", "verdict", "where"]
+        heads = ["claim and verdict", "as its source has it", "what is true", "where"]
         return [self.table(heads, [self.claim_row(c) for c in self.book.claims.values()], ["claims", "filtered"])]
 
     def claim_row(self, claim: dict[str, Any]) -> tuple[str, list[str], list]:
         verdict = nodes.paragraph("", "", badge(claim, self.env))
+        first = [*self.parsed(f"**{claim['id']}** {claim['title']}"), verdict]
         source = f"{claim['statement']}\n\n*{claim['source']}, {claim['tag']}*"
         true = f"{claim['true']}\n\n*Hypotheses:* {'; '.join(claim['hypotheses'])}"
-        first = f"**{claim['id']}** {claim['title']}"
         kinds = [f"status-{claim['status']}", f"row-{claim['verdict'].replace('empirical: ', '').split()[0]}"]
-        return anchor("claim", claim["id"]), kinds, [first, source, true, [verdict], self.where(claim)]
+        return anchor("claim", claim["id"]), kinds, [first, source, true, self.where(claim)]
 
     def where(self, claim: dict[str, Any]) -> str:
         if claim["status"] == "planned":

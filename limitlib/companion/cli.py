@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from limitlib import __version__
@@ -93,7 +94,7 @@ def html(options: argparse.Namespace) -> int:
         raise CompanionError("the pages would show numbers of other code than this; `make run` first")
     site = root / "_build" / "html"
     shutil.rmtree(site, ignore_errors=True)
-    book = [sys.executable, "-m", "jupyter_book", "build", ".", "--all", "-W", "-n", "--keep-going", "-q"]
+    book = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--all", "-W", "-n", "--keep-going", "-q"]
     if subprocess.run(book, cwd=root).returncode:
         raise CompanionError("the pages were not built: see the warnings above")
     found = pages.check(site)

@@ -60,17 +60,21 @@ STYLE: dict[str, Any] = {
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, height: float = 3.1, width: float = WIDTH, **options: Any) -> tuple:
-    """``(figure, axes)`` in the book's style; ``height`` in inches for the whole figure; options as ``plt.subplots``."""
+    """``(figure, axes)`` in the book's style; ``height`` in inches for the whole figure; options as ``Figure.subplots``.
+
+    The figure is not pyplot's: it is shown by :func:`save_figure`, once, and never by a cell that is not finished with it.
+    """
     import matplotlib as mpl
-    import matplotlib.pyplot as plt
     from cycler import cycler
+    from matplotlib.figure import Figure
 
     mpl.rcParams.update(cast(Any, STYLE))
     n = len(ORDER)
     mpl.rcParams["axes.prop_cycle"] = (
         cycler(color=[PALETTE[c] for c in ORDER]) + cycler(marker=MARKERS[:n]) + cycler(linestyle=DASHES[:n])
     )
-    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def direct_label(ax: Axes, x: float, y: float, text: str, color: str = "black", **options: Any) -> None:
@@ -83,15 +87,13 @@ def direct_label(ax: Axes, x: float, y: float, text: str, color: str = "black", 
 
 
 def save_figure(fig: Figure, name: str, *, alt: str, data: Any, badge: str = "measured") -> None:
-    """Keep a figure: ``build/figures/<name>.svg``, ``.png``, ``.csv``; show it in the notebook; close it.
+    """Keep a figure: ``build/figures/<name>.svg``, ``.png``, ``.csv``; show it in the notebook.
 
     name: ``NN-topic-finding``, beginning with the notebook's number. alt: a sentence that states the finding for a reader who
     can't see it (at least 40 characters). data: what is drawn, as a mapping of columns, rows or a frame. badge: as in
     ``record``.
     Raises ValueError if alt or data is missing or the title states nothing.
     """
-    import matplotlib.pyplot as plt
-
     here = notebook.name()
     if not re.fullmatch(r"\d\d-[a-z0-9-]+", name) or (here != "scratch" and not name.startswith(here[:3])):
         raise ValueError(f"figure name {name!r} must be NN-topic-finding in lower case, NN the notebook's number ({here[:2]})")
@@ -108,7 +110,6 @@ def save_figure(fig: Figure, name: str, *, alt: str, data: Any, badge: str = "me
     fig.savefig(svg, format="svg", metadata={"Date": None})
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    plt.close(fig)
     paths.write_atomic(base.with_suffix(".svg"), svg.getvalue())
     paths.write_atomic(base.with_suffix(".png"), png.getvalue())
     paths.write_atomic(base.with_suffix(".csv"), table)

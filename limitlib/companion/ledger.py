@@ -63,9 +63,11 @@ class Expected:
         if "equals" in self.rule:
             return str(self.rule["equals"])
         if "value" in self.rule:
-            width = f"± {self.rule['abs']:g}" if "abs" in self.rule else f"± {100 * self.rule['rel']:g} %"
-            return f"{self.rule['value']:.7g} {width}"
-        return " and ".join(f"{'≥' if k == 'min' else '≤'} {self.rule[k]:g}" for k in ("min", "max") if k in self.rule)
+            value, percent = readable(f"{self.rule['value']:.7g}"), "abs" not in self.rule
+            width = self.rule["abs"] if not percent else 100 * self.rule["rel"]
+            return f"{value} ± {readable(f'{width:g}')}{' %' if percent else ''}" if width else f"{value} exactly"
+        edges = {"≥": self.rule.get("min"), "≤": self.rule.get("max")}
+        return " and ".join(f"{sign} {readable(f'{edge:g}')}" for sign, edge in edges.items() if edge is not None)
 
     def just_outside(self) -> list[Any]:
         """Numbers that this rule must reject: a hair beyond each of its edges."""
@@ -138,8 +140,10 @@ def shown(entry: dict[str, Any], fmt: str = "") -> str:
 def readable(text: str) -> str:
     """``1.5e-07`` as ``1.5·10⁻⁷``; a true minus sign."""
     mantissa, e, power = text.partition("e")
-    sign = mantissa.replace("-", "−")
-    return f"{sign}·10{str(int(power)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if e else sign
+    if not e:
+        return text.replace("-", "−")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa.replace('-', '−')}·10{raised}"
 
 
 def rows(root: Path, build: Path) -> list[Row]:

@@ -11,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-HEAD = '# %% [markdown]\n# # A title\n\n# %% tags=["parameters"]\nprofile = "cpu"\nseed = 0\n\n# %%\nfrom limitlib import companion\n'
+HEAD = """# %% [markdown]
+# # A title
+
+# %% tags=["parameters"]
+profile = "cpu"
+seed = 0
+
+# %%
+from limitlib import companion
+"""
 SETTINGS = "P = companion.profile(profile, smoke=dict(n=3), cpu=dict(n=10))\n"
 
 

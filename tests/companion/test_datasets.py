@@ -65,7 +65,7 @@ def test_no_answer_is_data_unavailable(server, address):
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(ValueError, match="unknown data set 'chinchila'; registered are: .*chinchilla-runs"):
+    with pytest.raises(ValueError, match=r"unknown data set 'chinchila'; registered are: .*chinchilla-runs"):
         companion.load_dataset("chinchila")
     with pytest.raises(ValueError, match=r"has no file 'x.csv'; it has: df.csv"):
         companion.load_dataset("chinchilla-runs", "x.csv")

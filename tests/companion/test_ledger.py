@@ -55,13 +55,15 @@ def recorded(value):
 
 def test_verdicts(book):
     near = {"value": 1.0, "abs": 0.1, "experiment": "E1"}
+    first = {"K1.good": near, "K1.bad": near, "K1.lost": near, "K1.small": near | {"profiles": ["cpu"]}}
+    found = {"K1.good": 1.05, "K1.bad": 1.2, "K1.small": 9.0, "K1.free": 3.0}
     rows = book(
-        {"01-a": {"K1.good": near, "K1.bad": near, "K1.lost": near, "K1.small": near | {"profiles": ["cpu"]}}, "02-b": {"K2.x": near},
-         "03-c": {"K3.x": near}},
-        {"01-a": {"profile": "smoke", "records": {k: recorded(v) for k, v in
-                  {"K1.good": 1.05, "K1.bad": 1.2, "K1.small": 9.0, "K1.free": 3.0}.items()}},
-         "03-c": {"skipped": {"dataset": "toy", "how": "make data"}}},
-    )  # fmt: skip
+        {"01-a": first, "02-b": {"K2.x": near}, "03-c": {"K3.x": near}},
+        {
+            "01-a": {"profile": "smoke", "records": {k: recorded(v) for k, v in found.items()}},
+            "03-c": {"skipped": {"dataset": "toy", "how": "make data"}},
+        },
+    )
     assert {k: r.verdict for k, r in rows.items()} == {
         "K1.good": "agrees", "K1.bad": "differs", "K1.lost": "not recorded", "K1.small": "not compared",
         "K1.free": "no expected value", "K2.x": "not run here", "K3.x": "not run here",
@@ -84,7 +86,13 @@ def test_a_rule_that_cannot_fail_is_refused(book, entry):
 
 @pytest.mark.parametrize(
     ("value", "fmt", "text"),
-    [(1.5e-7, ".2g", "1.5·10⁻⁷"), (-0.5, ".1f", "−0.5"), (1e30, ".0e", "1·10³⁰"), (float("inf"), ".3g", "∞"), (True, "", "yes")],
+    [
+        (1.5e-7, ".2g", "1.5·10⁻⁷"),
+        (-0.5, ".1f", "−0.5"),
+        (1e30, ".0e", "1·10³⁰"),
+        (float("inf"), ".3g", "∞"),
+        (True, "", "yes"),
+    ],
 )
 def test_numbers_are_readable(value, fmt, text):
     assert ledger.shown({"value": value, "fmt": fmt}) == text

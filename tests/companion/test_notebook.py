@@ -2,14 +2,12 @@
 
 import json
 
-import matplotlib
 import numpy as np
 import pytest
 
 from limitlib import companion
 from limitlib.companion import notebook, paths
 
-matplotlib.use("agg")
 ALT = "A straight line that rises from one to three, the finding of this test figure"
 
 
@@ -24,7 +22,10 @@ def results(here):
     return json.loads((here / "results" / "07-covering.json").read_text())
 
 
-@pytest.mark.parametrize("value", [1, 1.5, True, "converges", np.float64(2.5), np.int32(3), np.bool_(False), np.array(1.25), np.inf])
+SCALARS = [1, 1.5, True, "converges", np.float64(2.5), np.int32(3), np.bool_(False), np.array(1.25), np.inf]
+
+
+@pytest.mark.parametrize("value", SCALARS)
 def test_record_keeps_scalars(here, value):
     companion.record("K1.x", value)
     kept = results(here)["records"]["K1.x"]["value"]

@@ -4,13 +4,21 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from limitlib.companion import runner
 
-SLOW = "import time\ncompanion.record('K1.begun', 1)\n\n# %%\nfor i in range(400):\n    companion.progress(i, 400, 'waiting')\n    time.sleep(.1)"
+SLOW = """import time
+companion.record('K1.begun', 1)
+
+# %%
+for i in range(400):
+    companion.progress(i, 400, 'waiting')
+    time.sleep(.1)"""
 
 
 def wait_for(condition, seconds=60):
@@ -98,7 +106,8 @@ def register(checkout, content=b"a,b\n1,2\n"):
         '[toy]\ntitle = "t"\nrepository = "o/r"\ncommit = "c"\nlicence = "MIT"\ncitation = "x"\nnotes = ""\n'
         f'[toy.files]\n"d/x=1.csv" = {{ sha256 = "{digest}", upstream = "d/x=1.csv" }}\n'
     )
-    checkout.notebook("01-data", "companion.record('K1.bytes', len(companion.load_dataset('toy', 'd/x=1.csv').read_bytes()))")
+    body = "found = companion.load_dataset('toy', 'd/x=1.csv')\ncompanion.record('K1.bytes', len(found.read_bytes()))"
+    checkout.notebook("01-data", body)
     return content
 
 
@@ -138,13 +147,12 @@ def test_too_little_disk_is_said_before_anything_runs(checkout, monkeypatch, tmp
 
 def test_a_disk_that_fills_up_in_the_middle(checkout):
     """Writes beyond the file size limit fail in the operating system, as on a full disk."""
-    checkout.notebook("01-big", "companion.record('K1.n', 1)\n\n# %%\ncompanion.save_table('01-big', {'x': list(range(90000))})")
+    big = "companion.save_table('01-big', {'x': list(range(90000))})"
+    checkout.notebook("01-big", f"companion.record('K1.n', 1)\n\n# %%\n{big}")
     script = "import resource,sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000)); "
     script += "from limitlib.companion.cli import main; sys.exit(main(['run']))"
-    import subprocess
-    import sys
-
-    done = subprocess.run([sys.executable, "-c", script], cwd=checkout.root, env=checkout.environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "cannot write" in done.stdout and "Nothing was half-written" in done.stdout
     assert not (checkout.build / "stamps" / "01-big.json").exists()
@@ -222,7 +230,8 @@ def test_equal_runs_give_equal_bytes(checkout):
     body = (
         "import numpy as np\nx = np.random.default_rng(seed).normal(size=5)\nprint(x)\n\n# %%\n"
         "fig, ax = companion.new_figure()\nax.plot(x)\nax.set_title('Five normal numbers')\n"
-        "companion.save_figure(fig, '01-one-five', alt='Five independent normal numbers drawn with a fixed seed', data={'x': x})"
+        "alt = 'Five independent normal numbers drawn with a fixed seed'\n"
+        "companion.save_figure(fig, '01-one-five', alt=alt, data={'x': x})"
     )
     checkout.notebook("01-one", body)
 
