@@ -217,8 +217,9 @@ class Ledger(Parsing):
         first = [*self.parsed(f"**{claim['id']}** {claim['title']}"), verdict]
         source = f"{claim['statement']}\n\n*{claim['source']}, {claim['tag']}*"
         true = f"{claim['true']}\n\n*Hypotheses:* {'; '.join(claim['hypotheses'])}"
+        where = [*self.parsed(self.where(claim)), *self.numbers(claim)]
         kinds = [f"status-{claim['status']}", f"row-{claim['verdict'].replace('empirical: ', '').split()[0]}"]
-        return anchor("claim", claim["id"]), kinds, [first, source, true, self.where(claim)]
+        return anchor("claim", claim["id"]), kinds, [first, source, true, where]
 
     def where(self, claim: dict[str, Any]) -> str:
         if claim["status"] == "planned":
@@ -228,10 +229,16 @@ class Ledger(Parsing):
         parts += [f"{{doc}}`notebook </build/notebooks/{claim['chapter']}>`"]
         parts += [f"{{py:obj}}`{f} <{f}>`" for f in claim["functions"]]
         parts += [f"`{t}`" for t in claim["tests"]]
-        keys = [k for k in self.book.rows if k.startswith(f"{claim['id']}.")]
-        numbers = ", ".join(f"[{k.partition('.')[2]}](#{anchor('num', k)})" for k in keys)
-        parts += [f"{len(keys)} numbers: {numbers}"] if keys else []
         return "\\\n".join(parts)
+
+    def numbers(self, claim: dict[str, Any]) -> list[nodes.Node]:
+        """Links to the claim's numbers, further down on the same page."""
+        keys = [k for k in self.book.rows if k.startswith(f"{claim['id']}.")]
+        line = nodes.paragraph("", f"{len(keys)} numbers: " if keys else "", classes=["claim-numbers"])
+        for key in keys:
+            link = nodes.reference("", key.partition(".")[2], refuri=f"#{anchor('num', key)}", internal=True)
+            line += [link, nodes.Text(", " if key != keys[-1] else "")]
+        return [line] if keys else []
 
 
 class VerdictCounts(Parsing):
@@ -293,6 +300,14 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
         copy(source / part, target, **({"dirs_exist_ok": True} if (source / part).is_dir() else {}))
 
 
+def plain_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """``|x|`` in a docstring is a norm, not one of reStructuredText's substitutions."""
+    for number, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [p.replace("|", "\\|") for p in parts[::2]]
+        lines[number] = "``".join(parts)
+
+
 def read_sources(app: Sphinx) -> None:
     try:
         store(app)
@@ -303,6 +318,7 @@ def read_sources(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", read_sources)
+    app.connect("autodoc-process-docstring", plain_bars)
     app.connect("build-finished", copy_mathjax)
     app.add_role("num", Num())
     app.add_role("verdict", Verdict())
