@@ -226,6 +226,7 @@ class Ledger(Parsing):
             return f"*planned:* {claim['chapter']}"
         parts = [f"{{doc}}`{claim['chapter']} </book/{claim['chapter']}>`"]
         parts += [f"{{prf:ref}}`{claim['theorem']}`"] if claim["theorem"] else []
+        parts += [f"{{numref}}`{claim['figure']}`"] if claim["figure"] else []
         parts += [f"{{doc}}`notebook </build/notebooks/{claim['chapter']}>`"]
         parts += [f"{{py:obj}}`{f} <{f}>`" for f in claim["functions"]]
         parts += [f"`{t}`" for t in claim["tests"]]

@@ -39,6 +39,11 @@ class Room:
             return
         if isinstance(statement, DEFINITIONS):
             self.bindings.setdefault(statement.name, []).append(statement)
+            for registry in filter(None, map(registered_with, statement.decorator_list)):
+                if registry in self.imports:  # another room's registry: importing this room changes it
+                    self.other.append(statement)
+                else:
+                    self.bindings.setdefault(registry, []).append(statement)
             return
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
             return
@@ -52,6 +57,12 @@ class Room:
                 self.bindings.setdefault(bound, []).append(statement)
         if not names:
             self.other.append(statement)
+
+
+def registered_with(decorator: ast.expr) -> str | None:
+    """``train`` for ``@train.register``: a registry calls what is registered with it, so that is part of it."""
+    call = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return call.value.id if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) else None
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:

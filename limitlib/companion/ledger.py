@@ -26,10 +26,10 @@ VERDICTS = (
     "cannot be reproduced",
 )
 #: Fields of a claim; none may be empty once its chapter is written.
-FIELDS = ("id", "title", "source", "tag", "statement", "true", "hypotheses", "verdict", "theorem", "experiments",
-          "chapter", "status", "functions", "tests")  # fmt: skip
-PLANNED_MAY_LACK = {"theorem", "functions", "tests"}
-RULES = {"abs", "rel", "min", "max", "equals"}
+FIELDS = ("id", "title", "source", "tag", "statement", "true", "hypotheses", "verdict", "theorem", "figure",
+          "experiments", "chapter", "status", "functions", "tests")  # fmt: skip
+MAY_LACK = {"figure"}
+PLANNED_MAY_LACK = MAY_LACK | {"theorem", "functions", "tests"}
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,15 @@ def test_code_counts_and_words_do_not(pkg):
     assert changed(pkg, "b.py", "def helper(x):\n    return x", "def helper(x):\n    return -x") == {"pkg.b.helper"}
 
 
+def test_what_is_registered_with_a_function_is_part_of_it(pkg):
+    (pkg / "e.py").write_text(
+        "from functools import singledispatch\nfrom pkg.b import helper\n\n@singledispatch\ndef train(x):\n    raise TypeError\n\n"
+        "@train.register\ndef _(x: int):\n    return helper(x)\n\n@train.register(float)\ndef _(x):\n    return 1.0\n"
+    )
+    assert uses(pkg, "from pkg.e import train\ntrain(1)") == {"pkg.e.train", "pkg.b.helper"}
+    assert changed(pkg, "e.py", "return 1.0", "return 2.0", "from pkg.e import train\ntrain(1)") == {"pkg.e.train"}
+
+
 def test_digest_refuses_what_is_not_there():
     assert len(digest(["limitlib.companion.paths.build"])) == 64
     with pytest.raises(ValueError, match="none of"):
