@@ -56,14 +56,18 @@ def vector_norm(v: np.ndarray, p: float = 2) -> np.ndarray:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         size = np.sqrt(np.einsum("...i,...i->...", v, v)) if p == 2 else (np.abs(v) ** p).sum(axis=-1) ** (1 / p)
         safe = 1e-140 if p == 2 else 1e-280 ** (1 / p)
-        if size.size and not (size.min() > safe and size.max() < 1 / safe):  # also taken for NaN
-            scale = np.abs(v).max(axis=-1, initial=0.0)
-            usable = (scale > 0) & np.isfinite(scale)
-            unit = np.ldexp(1.0, np.frexp(np.where(usable, scale, 1.0))[1])  # powers of two: scaling does not round
-            scaled = ((np.abs(v) / unit[..., None]) ** p).sum(axis=-1) ** (1 / p) * unit
-            # Row by row: a healthy row keeps the value it would have had alone.
-            size = np.where(usable & ((size <= safe) | (size >= 1 / safe)), scaled, size)
-    return size
+        if not size.size or (size.min() > safe and size.max() < 1 / safe):
+            return size
+        # Row by row, so that a healthy row keeps the value it would have had alone.
+        flat = np.array(size).reshape(-1)
+        odd = np.flatnonzero(~((flat > safe) & (flat < 1 / safe)))
+        rows = np.abs(v.reshape(flat.size, -1)[odd])
+        scale = rows.max(axis=1)
+        usable = (scale > 0) & np.isfinite(scale)
+        if usable.any():
+            rows, unit = rows[usable], np.ldexp(1.0, np.frexp(scale[usable])[1])  # a power of two: scaling does not round
+            flat[odd[usable]] = ((rows / unit[:, None]) ** p).sum(axis=1) ** (1 / p) * unit
+        return flat.reshape(np.shape(size))
 
 
 # ----------------------------------------------------------------------------------------------------------------- checks
@@ -434,7 +438,7 @@ def concat(*bs: Bound) -> Bound:
 
 
 def residual(b: Bound) -> Bound:
-    """Bound of x -> x + f(x): at most 1 + Lip f, at least |1 - Lip f| as far as the bracket knows it.
+    """Bound of x -> x + f(x): at most ``1 + Lip f``, at least ``|1 - Lip f|`` as far as the bracket knows it.
 
     Raises ValueError unless input and output norm agree.
 

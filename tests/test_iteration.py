@@ -646,6 +646,7 @@ def test_the_radius_of_a_callable_is_an_estimate_and_says_so():
     b = asymptotic_lipschitz_radius(lambda x: x @ A.T, Ball(np.zeros(2), 1.0), n=200, rng=rng)
     assert b.kind == "estimate" and b.lower == b.upper == pytest.approx(0.9, rel=0.03)
     assert "neither side" in b.source
+
     # C1.2: the cube is zero although every norm sees an expansion
     def cubed(z):
         x, y = z[:, :1], z[:, 1:]

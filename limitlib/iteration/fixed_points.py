@@ -96,12 +96,12 @@ def iterate(
     columns (default 10), relative Tikhonov ``ridge`` (1e-12) and mixing ``relaxation`` (1), restarted for an item whose
     residual grows tenfold.
 
-    ``contraction`` is a factor q in [0, 1), in the l_``norm`` norm, for which the caller vouches, or a :class:`Bound` that is
-    exact or certified with upper end below 1. It gives the Banach bound ``|x - x*| <= |T x - x| / (1 - q)``: an upper bound,
-    rounded outward, which takes the evaluation of T to be off by at most ``4 d eps (|x| + |T x|)`` (eps of the type that T
-    returns). For a local Bound the ball of that radius about x must lie in the domain, and then the fixed point is proved to
-    exist there. Where that fails, or where two evaluations contradict q beyond rounding, the bound is inf and the status says
-    so.
+    ``contraction`` is a factor q in [0, 1), in the l_``norm`` norm, for which the caller vouches, or a
+    :class:`~limitlib.bounds.Bound` that is exact or certified with upper end below 1. It gives the Banach bound
+    ``|x - x*| <= |T x - x| / (1 - q)``: an upper bound, rounded outward, which takes the evaluation of T to be off by at most
+    ``4 d eps (|x| + |T x|)`` (eps of the type that T returns). For a local Bound the ball of that radius about x must lie in
+    the domain, and then the fixed point is proved to exist there. Where that fails, or where two evaluations contradict q
+    beyond rounding, the bound is inf and the status says so.
 
     Never raises because a run fails: a status starts with ``converged``, ``reached max_iter``, ``stalled`` or ``diverged``
     (then the last finite iterate is kept). ValueError or TypeError for bad arguments. Sources: Banach; T6.1 for the rates.
