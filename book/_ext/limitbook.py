@@ -7,6 +7,7 @@ All of them read what the runs left (``build/results``), the claims (``data/clai
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -225,7 +226,10 @@ class Ledger(Parsing):
         if claim["status"] == "planned":
             return f"*planned:* {claim['chapter']}"
         parts = [f"{{doc}}`{claim['chapter']} </book/{claim['chapter']}>`"]
-        parts += [f"{{prf:ref}}`{claim['theorem']}`"] if claim["theorem"] else []
+        if claim["theorem"]:
+            own = re.fullmatch(r"thm-t(\d+)-(\d+)", claim["theorem"])
+            name = f"T{own[1]}.{own[2]} <{claim['theorem']}>" if own else claim["theorem"]
+            parts.append(f"{{prf:ref}}`{name}`")
         parts += [f"{{numref}}`{claim['figure']}`"] if claim["figure"] else []
         parts += [f"{{doc}}`notebook </build/notebooks/{claim['chapter']}>`"]
         parts += [f"{{py:obj}}`{f} <{f}>`" for f in claim["functions"]]
