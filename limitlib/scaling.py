@@ -192,6 +192,15 @@ HOFFMANN_TEX_FULL = ChinchillaLaw(
     f"{_HOFFMANN}, TeX source, all digits as in epoch-research/analyzing-chinchilla",
 )
 BESIROGLU = ChinchillaLaw(1.8172, 482.01, 2085.43, 0.3478, 0.3658, "Besiroglu et al. 2024 (arXiv 2404.10102)")
+#: A fit to C4 with one exponent for both terms; printed as 1.87 + 521/N^0.353 + 1488/D^0.353.
+MUENNIGHOFF = ChinchillaLaw(
+    math.exp(0.6254804),
+    math.exp(6.255414),
+    math.exp(7.3049974),
+    0.3526596,
+    0.3526596,
+    "Muennighoff et al. 2023 (arXiv 2305.16264), all digits as in huggingface/datablations",
+)
 
 
 @dataclass(frozen=True)
@@ -318,3 +327,16 @@ def exponential_decade_ratios(first: float, decades: int) -> NDArray[np.float64]
     if not isinstance(decades, int) or decades < 1:
         raise ValueError(f"decades={decades!r} must be an integer >= 1")
     return np.asarray(np.power(first, 10.0 ** np.arange(decades)), dtype=np.float64)
+
+
+def dense_family_error(n_terms: ArrayLike) -> Value:
+    """Distance (ln(N + 2))^(-1/2) of one fixed element from the span of the first N vectors of an orthonormal basis.
+
+    The element has the squared coefficients 1/ln(j + 1) - 1/ln(j + 2), which telescope; the value is exact. It tends to
+    0, since the basis is complete, and more slowly than every power of N. n_terms: N > 0; broadcasts over arrays.
+
+    >>> round(dense_family_error(1e16), 4)
+    0.1648
+    """
+    error = np.log(_positive("n_terms", n_terms) + 2.0) ** -0.5
+    return float(error) if error.ndim == 0 else error

@@ -27,6 +27,7 @@ from limitlib import companion
 from limitlib.scaling import (
     ChinchillaLaw,
     allocation_constants,
+    dense_family_error,
     exponential_decade_ratios,
     lifetime_flops,
     numeric_allocation,
@@ -49,6 +50,7 @@ from limitlib.scaling import (
     KAPLAN_D,
     KAPLAN_JOINT,
     KAPLAN_N,
+    MUENNIGHOFF,
 )
 
 LAWS = {"rounded": HOFFMANN_ROUNDED, "tex": HOFFMANN_TEX, "besiroglu": BESIROGLU}
@@ -79,6 +81,8 @@ companion.record("K26.ratio_tex_full", optimal_allocation(HOFFMANN_TEX_FULL, GOP
 refit = ChinchillaLaw(*np.exp([0.59711196, 6.17795598, 7.64273236]), 0.34781303, 0.36585412)  # their notebook's digits
 companion.record("K26.ratio_besiroglu_full", optimal_allocation(refit, GOPHER).tokens_per_param, fmt=".2f")
 companion.record("K26.e_shift_besiroglu", BESIROGLU.E - refit.E, fmt=".4f", badge="published")
+companion.record("K26.ratio_muennighoff", optimal_allocation(MUENNIGHOFF, GOPHER).tokens_per_param, fmt=".2f")
+companion.record("K26.log_budget", np.log(GOPHER / 6), fmt=".1f")
 
 # %% [markdown]
 # Certify: a search along the constraint, which knows neither the stationarity condition nor the formula, finds the same split
@@ -160,13 +164,17 @@ ax.minorticks_off()
 # %%
 ax.set_xlabel("training compute C (FLOPs)")
 ax.set_ylabel("optimal tokens per parameter D*/N*")
-ax.set_title("No published parametric fit makes 20 to 1 a constant;\nrounding two exponents moves the optimum from 59 to 93")
+tex, rounded = (optimal_allocation(LAWS[name], GOPHER).tokens_per_param for name in ("tex", "rounded"))
+ax.set_title(
+    "None of these three fits makes 20 to 1 a constant;\n"
+    f"rounding two exponents moves the optimum from {tex:.0f} to {rounded:.0f}"
+)
 companion.save_figure(
     fig,
     "16-scaling-facts-ratio",
     alt="Optimal tokens per parameter against training compute for three published sets of constants: the ratio rises "
-    "with compute for both readings of Hoffmann's constants, which rounding alone separates from 59 to 93 at Gopher's "
-    "budget, and falls slowly, near 20, for the refit of Besiroglu and others.",
+    f"with compute for both readings of Hoffmann's constants, {tex:.0f} and {rounded:.0f} at Gopher's budget, and falls "
+    "slowly, near 20, for the refit of Besiroglu and others; none of the three is constant.",
     data={"flops": flops.tolist(), **{f"tokens_per_param_{k}": v.tolist() for k, v in curves.items()}},
     badge="exact",
 )
@@ -287,7 +295,8 @@ companion.record("K16.separation", 10**-alpha / second, fmt=".0f")
 # %% [markdown]
 # ## The note's other rows (errata N1 to N4, N7 to N9)
 #
-# Each erratum as a number: what the note's statement gives, and what is true.
+# Each erratum as a number: what the note's statement gives, and what is true. The note's own law is split under the note's
+# own constraint $ND=C$, which is $6ND=6C$.
 
 # %%
 companion.record("N1.claimed", 0.057, fmt=".3f", badge="published")
@@ -316,8 +325,8 @@ product_loss = along**-0.076 * (GOPHER / 6 / along) ** -0.095
 companion.record("N3.product_interior_optimum", bool(0 < np.argmin(product_loss) < along.size - 1))
 companion.record("N4.claimed", 20, fmt=".0f", badge="published")
 for tag, budget in (("1e21", 1e21), ("gopher", GOPHER), ("1e25", 1e25)):
-    companion.record(f"N4.own_law_{tag}", optimal_allocation(note_sum, budget).tokens_per_param, fmt=".1f")
-no_six = optimal_allocation(HOFFMANN_ROUNDED, 6 * GOPHER).tokens_per_param  # N D = C is 6 N D = 6 C
+    companion.record(f"N4.own_law_{tag}", optimal_allocation(note_sum, 6 * budget).tokens_per_param, fmt=".1f")
+no_six = optimal_allocation(HOFFMANN_ROUNDED, 6 * GOPHER).tokens_per_param
 companion.record("N4.ratio_without_six", no_six, fmt=".1f")
 
 # %% [markdown]
@@ -330,9 +339,10 @@ companion.record("N7.lowest", min(box), fmt=".2f")
 companion.record("N7.highest", max(box), fmt=".2f")
 companion.record("N8.data_factor_kaplan", 2 ** (1 / KAPLAN_D.exponent), fmt=".0f")
 companion.record("N8.data_factor_half", 2 ** (1 / 0.5), fmt=".0f")
-for power in (2, 8, 16):
-    terms = 10.0**power  # squared error 1/ln(n + 2): its local exponent in the error, n/(2 (n + 2) ln(n + 2))
-    companion.record(f"N9.local_exponent_1e{power}", terms / (2 * (terms + 2) * np.log(terms + 2)), fmt=".4f")
+h = 1e-4
+for power in (2, 8, 16):  # minus the slope of ln(error) in ln(N), by a central difference
+    around = dense_family_error(10.0**power * np.exp([-h, h]))
+    companion.record(f"N9.local_exponent_1e{power}", np.log(around[0] / around[1]) / (2 * h), fmt=".4f")
 
 # %% [markdown]
 # ## Where it breaks
@@ -346,8 +356,18 @@ for gap in gaps:
     law = ChinchillaLaw(1.69, 406.4, 410.7, 0.31 + gap / 2, 0.31 - gap / 2)
     ratio = optimal_allocation(law, flops).tokens_per_param
     drifts[gap] = ratio / ratio[0]
-companion.record("K26.drift_equal", np.max(np.abs(drifts[0.0] - 1)), fmt=".1e")
 companion.record("K26.drift_apart", drifts[0.06][-1], fmt=".2f")
+
+# %% [markdown]
+# The constant of the case of equal exponents is $(B/A)^{1/\alpha}$. The search, which does not know it, is held to it at
+# every budget; the last two numbers say what $B/A$ would have to be for 20 to 1, and what Hoffmann's fit has.
+
+# %%
+equal = ChinchillaLaw(1.69, 406.4, 410.7, 0.31, 0.31)
+held = np.array([numeric_allocation(equal, budget).tokens_per_param for budget in budgets])
+companion.record("K26.drift_equal", np.max(np.abs(held / (equal.B / equal.A) ** (1 / 0.31) - 1)), fmt=".1e", badge="theory")
+companion.record("K26.b_over_a_twenty", 20**HOFFMANN_ROUNDED.alpha, fmt=".2f")
+companion.record("K26.b_over_a_hoffmann", HOFFMANN_ROUNDED.B / HOFFMANN_ROUNDED.A, fmt=".2f")
 
 # %% [markdown]
 # Change the constraint and the formula no longer applies: a model that is also to serve M tokens costs $6ND + 2NM$.
@@ -390,7 +410,7 @@ right.set_yticks([20, 50, 100, 200, 500], labels=["20", "50", "100", "200", "500
 right.minorticks_off()
 right.set_xlabel("tokens to serve M")
 right.set_ylabel("optimal tokens per parameter")
-right.set_title("Serving M tokens moves the optimum;\nthe closed form stays behind")
+right.set_title("Serving moves the optimum;\nthe closed form stays")
 
 # %%
 companion.save_figure(

@@ -17,11 +17,13 @@ from limitlib.scaling import (
     KAPLAN_D,
     KAPLAN_JOINT,
     KAPLAN_N,
+    MUENNIGHOFF,
     PF_DAY,
     ChinchillaLaw,
     KaplanJointLaw,
     SinglePowerLaw,
     allocation_constants,
+    dense_family_error,
     exponential_decade_ratios,
     from_pf_days,
     lifetime_flops,
@@ -31,7 +33,13 @@ from limitlib.scaling import (
     training_flops,
 )
 
-PUBLISHED = {"rounded": HOFFMANN_ROUNDED, "tex": HOFFMANN_TEX, "full": HOFFMANN_TEX_FULL, "besiroglu": BESIROGLU}
+PUBLISHED = {
+    "rounded": HOFFMANN_ROUNDED,
+    "tex": HOFFMANN_TEX,
+    "full": HOFFMANN_TEX_FULL,
+    "besiroglu": BESIROGLU,
+    "muennighoff": MUENNIGHOFF,
+}
 
 
 def random_law(rng):
@@ -178,6 +186,15 @@ def test_ratio_is_constant_iff_the_exponents_agree():
         assert abs(ratio[-1] / ratio[0] - 1) > 0.4
 
 
+def test_the_published_fit_with_one_exponent_has_one_ratio():
+    """exp((7.3049974 - 6.255414) / 0.3526596) = 19.613028 at every budget, by the formula and by the search."""
+    rounded = (MUENNIGHOFF.E, MUENNIGHOFF.A, MUENNIGHOFF.B)
+    assert rounded == (pytest.approx(1.87, abs=5e-3), pytest.approx(521, abs=0.5), pytest.approx(1488, abs=0.5))
+    for budget in (1e18, 5.76e23, 1e27):
+        assert optimal_allocation(MUENNIGHOFF, budget).tokens_per_param == pytest.approx(19.613028, rel=1e-7)
+        assert numeric_allocation(MUENNIGHOFF, budget).tokens_per_param == pytest.approx(19.613028, rel=2e-6)
+
+
 def test_irreducible_loss_does_not_move_the_optimum():
     shifted = dataclasses.replace(BESIROGLU, E=0.0)
     assert optimal_allocation(shifted, 1e22).n_params == optimal_allocation(BESIROGLU, 1e22).n_params
@@ -216,6 +233,26 @@ def test_exponential_ratios_are_those_of_an_exponential():
     assert exponential_decade_ratios(10**-0.34, 2)[1] == pytest.approx(10**-3.4, rel=1e-12)
 
 
+# ---------------------------------------------------------------- a dense family without a rate
+
+
+def test_dense_family_error_is_the_tail_of_its_coefficients():
+    j = np.arange(1, 200_001, dtype=float)
+    squares = 1 / np.log(j + 1) - 1 / np.log(j + 2)
+    assert np.all(squares > 0)
+    for n in (1, 10, 1000):
+        tail = math.fsum(squares[n:]) + 1 / math.log(j[-1] + 2)  # the rest of the sum telescopes
+        assert dense_family_error(n) ** 2 == pytest.approx(tail, rel=1e-12)
+
+
+def test_dense_family_error_is_no_power():
+    """A power law has the same factor in each decade; here the factors rise towards 1, past any power's."""
+    errors = dense_family_error(10.0 ** np.arange(1, 301))
+    factors = errors[1:] / errors[:-1]
+    assert np.all(np.diff(factors) > 0) and factors[-1] > 10**-0.001
+    assert np.ptp(np.diff(np.log10(KAPLAN_N.loss(n_params=10.0 ** np.arange(1, 30))))) < 1e-12
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -238,6 +275,7 @@ def test_exponential_ratios_are_those_of_an_exponential():
         (lambda: numeric_allocation(BESIROGLU, 5.0), "does not pay for one parameter"),
         (lambda: exponential_decade_ratios(1.0, 2), "first=1.0"),
         (lambda: exponential_decade_ratios(0.5, 0), "decades=0"),
+        (lambda: dense_family_error(0), "n_terms=0"),
     ],
 )
 def test_bad_values_name_the_argument_and_the_value(call, message):
