@@ -29,7 +29,7 @@ help:  ## this list
 book: run html  ## set up, run every stale notebook, build the pages, print where they are
 
 test: setup  ## set up, run the tests (every notebook at smoke size, the claims, the built pages)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 setup: $(READY)
 
