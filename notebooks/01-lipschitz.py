@@ -23,6 +23,7 @@ from limitlib.lipschitz import (
     separated_set,
 )
 
+# %%
 P = companion.profile(
     profile,
     smoke=dict(samples=2_000, norms=2_000, grid=121, circle=20_011, cloud=300),
@@ -47,7 +48,7 @@ def in_norm(scale):
     S = np.diag([scale, 1.0])
     return S @ A @ np.linalg.inv(S)
 
-
+# %%
 def root_norms(B):
     """|B^n|^(1/n) for n = 1, ..., 1000."""
     power, roots = np.eye(2), []
@@ -254,7 +255,7 @@ pair_y = pair_x + rng.standard_normal((P["samples"], d)) * 10 ** rng.uniform(-3,
 def layer(c):
     return ConvexPotentialLayer(W, b, c / np.linalg.norm(W, 2) ** 2)
 
-
+# %%
 def ratio(T, x, y):
     return float(np.max(np.linalg.norm(T(x) - T(y), axis=-1) / np.linalg.norm(x - y, axis=-1)))
 

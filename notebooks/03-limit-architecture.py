@@ -18,6 +18,7 @@ from limitlib import blocks, companion
 from limitlib.companion import PALETTE, direct_label, new_figure
 from limitlib.iteration import inexact_orbit, infinite_product, residual_bound
 
+# %%
 P = companion.profile(
     profile,
     smoke=dict(starts=50, layers=1_500, walk=4_000, slow=20_000, draws=2),
@@ -164,6 +165,8 @@ for row, text in enumerate(("yes, always", "yes, slowly", "only if summable", "n
     ax.text(2.58, row, text, va="center")
 ax.text(2.58, -0.68, "limit?", va="center", fontweight="bold")
 ax.set_xticks(range(3), ["$\\varepsilon_i=0$", "$\\varepsilon_i=i^{-2}$", "$\\varepsilon_i=i^{-1}$"])
+
+# %%
 ax.set_yticks(range(5), ["contractive $0.9R$", "averaged $(I+R)/2$", "identity $I$", "rotation $R$", "expansive $1.01R$"])
 ax.set(xlim=(-0.5, 3.35), xlabel="size of the perturbation of block $i$; in each cell: the remaining oscillation (no unit)")
 fig.suptitle("Without perturbation convergent orbits decide;\nwith it, the identity also needs a finite sum", x=0.01, ha="left",
@@ -195,7 +198,7 @@ def jumpy(i):
     """T plus a vector of length i^(-3/2) whose signs jump with the state."""
     return lambda x: T(x) + i**-1.5 / np.sqrt(3) * np.where(np.sin(1e3 * x + i) >= 0, 1.0, -1.0)
 
-
+# %%
 def along(i):
     """T plus i^(-3/2) along its fixed points: the worst case."""
     return lambda x: T(x) + i**-1.5 * np.array([1.0, 0.0, 0.0])
@@ -397,7 +400,7 @@ def mean_squares(scales):
         q += out[-1]
     return np.array(out)
 
-
+# %%
 def random_stack(scales, draws, d=32):
     """States (depth + 1, draws, d) of x + scale_i tanh(W_i x), independent Gaussian W_i, from unit vectors."""
     x = rng.standard_normal((draws, d))
@@ -455,6 +458,8 @@ for name, color, marker, label, dy in lines:
     bx.loglog(numbers, deciles[1], color=PALETTE[color], marker=marker, ls="-")
     bx.loglog(numbers, [size_theory[name, L] for L in numbers], color=PALETTE["black"], ls="--", marker="", lw=1.1)
     direct_label(bx, 64, deciles[1][1], label, color, xytext=(0, dy), ha="center")
+
+# %%
 bx.set_xticks(numbers, numbers.astype(str)), bx.minorticks_off()
 bx.set(xlabel="number of blocks $L$", ylabel="norm of the state (no unit)", ylim=(0.5, 400))
 bx.set_title("$L$ residual blocks of scale $L^{-s}$", fontweight="normal")
@@ -508,6 +513,8 @@ ax.loglog(n, worst, color=PALETTE["blue"], ls="-", marker="")
 )
 direct_label(ax, 40, 0.75, "bound, diameter 2", "black"), direct_label(ax, 1.1, 0.035, "dash-dot: Hilbert bound", "green")
 bx.axhline(1, color="#888888", lw=1, ls="-")
+
+# %%
 direct_label(bx, 1.3, 1.2, "distance for diameter: broken", "vermillion"), direct_label(bx, 1.3, 0.8, "Hilbert bound", "green")
 direct_label(bx, 12, 0.42, "bound with the diameter", "black")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="residual $\\|x_n-Rx_n\\|$", ylim=(0.025, 3))

@@ -165,6 +165,12 @@ class Claim(Parsing):
         return [box]
 
 
+def folded(summary: str, inside: list[nodes.Node]) -> list[nodes.Node]:
+    """A box that opens on a click or with Enter."""
+    begin, end = f'<details class="folded"><summary>{summary}</summary>', "</details>"
+    return [nodes.raw("", begin, format="html"), *inside, nodes.raw("", end, format="html")]
+
+
 def number_row(directive: Parsing, row: ledger.Row, ids: bool) -> tuple[str, list[str], list]:
     expected = row.expected.words() if row.expected else "—"
     experiment = row.expected.experiment if row.expected else "shown, not compared"
@@ -196,9 +202,8 @@ class Checks(Parsing):
         if "skipped" in result:
             said = f"**Skipped: data.** {result['skipped']['dataset']} is not here: {result['skipped']['how']}"
         body = [number_row(self, r, ids=False) for r in mine]
-        opened = '<details class="checks"><summary>Every number of this chapter, beside what it must be</summary>'
         table = self.table(HEADS, body, ["numbers"])
-        return [*self.parsed(said), nodes.raw("", opened, format="html"), table, nodes.raw("", "</details>", format="html")]
+        return [*self.parsed(said), *folded("Every number of this chapter, beside what it must be", [table])]
 
 
 class Ledger(Parsing):
@@ -232,18 +237,18 @@ class Ledger(Parsing):
             parts.append(f"{{prf:ref}}`{name}`")
         parts += [f"{{numref}}`{claim['figure']}`"] if claim["figure"] else []
         parts += [f"{{doc}}`notebook </build/notebooks/{claim['chapter']}>`"]
-        parts += [f"{{py:obj}}`{f} <{f}>`" for f in claim["functions"]]
+        parts += [f"{{py:obj}}`~{f}`" for f in claim["functions"]]
         parts += [f"`{t}`" for t in claim["tests"]]
         return "\\\n".join(parts)
 
     def numbers(self, claim: dict[str, Any]) -> list[nodes.Node]:
         """Links to the claim's numbers, further down on the same page."""
         keys = [k for k in self.book.rows if k.startswith(f"{claim['id']}.")]
-        line = nodes.paragraph("", f"{len(keys)} numbers: " if keys else "", classes=["claim-numbers"])
+        line = nodes.paragraph("", "", classes=["claim-numbers"])
         for key in keys:
             link = nodes.reference("", key.partition(".")[2], refuri=f"#{anchor('num', key)}", internal=True)
             line += [link, nodes.Text(", " if key != keys[-1] else "")]
-        return [line] if keys else []
+        return folded(f"{len(keys)} numbers", [line]) if keys else []
 
 
 class VerdictCounts(Parsing):

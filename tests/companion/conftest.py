@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,14 @@ class Checkout:
 
     def results(self, name: str) -> dict:
         return json.loads((self.build / "results" / f"{name}.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def heed_ctrl_c():
+    """A test run in the background inherits an ignored SIGINT, and would pass it on to the runs it interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
