@@ -99,7 +99,8 @@ def test_code_counts_and_words_do_not(pkg):
 
 def test_what_is_registered_with_a_function_is_part_of_it(pkg):
     (pkg / "e.py").write_text(
-        "from functools import singledispatch\nfrom pkg.b import helper\n\n@singledispatch\ndef train(x):\n    raise TypeError\n\n"
+        "from functools import singledispatch\nfrom pkg.b import helper\n\n"
+        "@singledispatch\ndef train(x):\n    raise TypeError\n\n"
         "@train.register\ndef _(x: int):\n    return helper(x)\n\n@train.register(float)\ndef _(x):\n    return 1.0\n"
     )
     assert uses(pkg, "from pkg.e import train\ntrain(1)") == {"pkg.e.train", "pkg.b.helper"}
