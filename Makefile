@@ -15,7 +15,7 @@ export PYTHONHASHSEED = 0
 export UV_SYSTEM_CERTS = 1
 export UV_PYTHON_DOWNLOADS = never
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-export LIMITLIB_DATA
+export LIMITLIB_DATA LIMITLIB_BUILD
 
 .DEFAULT_GOAL := help
 .PHONY: help book test setup run html serve lint bench data ledger lock clean distclean
@@ -29,7 +29,7 @@ help:  ## this list
 book: run html  ## set up, run every stale notebook, build the pages, print where they are
 
 test: setup  ## set up, run the tests (every notebook at smoke size, the claims, the built pages)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 setup: $(READY)
 
@@ -51,7 +51,7 @@ run: setup  ## run the stale notebooks and say why
 	@$(BIN)/python -m limitlib run $(NB) --profile $(PROFILE) --jobs $(JOBS) $(if $(filter 1,$(STRICT)),--strict)
 
 html: setup  ## typeset the pages from what the runs left (warnings are errors)
-	@$(BIN)/python -m limitlib html
+	@$(BIN)/python -m limitlib html --profile $(PROFILE)
 
 serve: html  ## read the book at http://localhost:8000
 	@$(BIN)/python -m http.server -d _build/html --bind 127.0.0.1 8000

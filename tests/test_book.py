@@ -15,7 +15,6 @@ from limitlib.companion import ledger, pages
 ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "build" / "smoke"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-pytestmark = pytest.mark.xdist_group("book")
 
 
 @pytest.fixture(scope="module")

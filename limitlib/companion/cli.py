@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limitlib import __version__
-from limitlib.companion.paths import CompanionError
+from limitlib.companion.paths import CompanionError, UsageError
 
 EXAMPLES = """examples:
   limitlib run                        run every notebook whose result is stale, two at a time
@@ -68,12 +68,15 @@ def report_numbers(root: Any, build: Any, *, strict: bool) -> int:
     for r in wrong:
         must = r.expected.words() if r.expected else ""
         say(f"  {r.verdict:>12}  {r.key} ({r.notebook}): measured {r.shown}, must be {must}")
+    unwatched = ledger.unwatched(root, build)
+    for name in unwatched:
+        say(f"  unwatched     {name}: data/expected/{name}.json is missing, so none of its numbers is held to anything")
     skipped = {n: r["skipped"] for n, r in ledger.load_results(build).items() if "skipped" in r}
     for name, facts in skipped.items():
         say(f"  skipped: data  {name} needs {facts['dataset']}: {facts['how']}")
     agree = sum(r.verdict == "agrees" for r in table)
     say(f"  numbers: {agree} agree, {len(wrong)} do not; notebooks skipped for want of data: {len(skipped)}")
-    return 1 if wrong or (strict and skipped) else 0
+    return 1 if wrong or unwatched or (strict and skipped) else 0
 
 
 def html(options: argparse.Namespace) -> int:
@@ -84,6 +87,7 @@ def html(options: argparse.Namespace) -> int:
     from limitlib.companion.runner import Runner, notebooks
 
     root = paths.root()
+    ledger.load_claims(root)
     ran = {r.get("profile", "cpu") for r in ledger.load_results(paths.build()).values()}
     profile = options.profile or min(ran or {"cpu"})
     stale = Runner(root, paths.build(), profile=profile, jobs=1, say=say).stale(notebooks(root), {})
@@ -91,16 +95,23 @@ def html(options: argparse.Namespace) -> int:
         say(f"  stale  {source.stem}: {'; '.join(why[:3])}")
     if stale:
         raise CompanionError("the pages would show numbers of other code than this; `make run` first")
-    site = root / "_build" / "html"
-    shutil.rmtree(site, ignore_errors=True)
-    book = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--all", "-W", "-n", "--keep-going", "-q"]
-    if subprocess.run(book, cwd=root).returncode:
-        raise CompanionError("the pages were not built: see the warnings above")
-    found = pages.check(site)
+    if report_numbers(root, paths.build(), strict=False):
+        raise CompanionError("the pages would show numbers that are not what they must be")
+    site, next_site = root / "_build" / "html", root / "_build" / "next"
+    shutil.rmtree(next_site, ignore_errors=True)
+    book = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--path-output", str(next_site)]
+    built = subprocess.run([*book, "--all", "-W", "-n", "--keep-going", "-q"], cwd=root, stdout=subprocess.PIPE, text=True)
+    if built.returncode:
+        say(built.stdout)
+        raise CompanionError("the pages were not built: see the warnings above. The pages built before are still there.")
+    found = pages.check(next_site / "_build" / "html")
     for problem in found:
         say(f"  {problem}")
     if found:
-        raise CompanionError(f"{len(found)} problems in the built pages")
+        raise CompanionError(f"{len(found)} problems in the new pages, {next_site}. The pages built before are still there.")
+    shutil.rmtree(site, ignore_errors=True)
+    os.replace(next_site / "_build" / "html", site)
+    shutil.rmtree(next_site, ignore_errors=True)
     say(f"  the book: {site / 'index.html'}")
     return 0
 
@@ -124,9 +135,12 @@ def data(options: argparse.Namespace) -> int:
     from limitlib.companion import datasets
 
     known = datasets.registry()
+    if not known:
+        raise CompanionError("data/registry.toml lists no data set; restore it with git")
     names = options.name or list(known)
-    for name in names:
-        datasets.registered(name)
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise UsageError(f"unknown data set {unknown[0]!r}; registered are: {', '.join(known)}")
     failed = 0
     for name in names:
         if options.action == "fetch":
@@ -183,8 +197,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from limitlib.companion.runner import UsageError
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parser().parse_args(arguments)
     try:
@@ -194,6 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (CompanionError, ValueError) as error:
         print(f"limitlib {options.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        hint = "If the build folder can't be written, set LIMITLIB_BUILD to one that can."
+        print(f"limitlib {options.command}: {error.strerror}: {error.filename}. {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -53,8 +53,14 @@ class Dataset:
 
 def registry() -> dict[str, Dataset]:
     """All registered data sets by name."""
-    tables = tomllib.loads((paths.root() / "data" / "registry.toml").read_text())
-    return {name: dataset(name, table) for name, table in tables.items()}
+    try:
+        tables = tomllib.loads((paths.root() / "data" / "registry.toml").read_text())
+    except (OSError, ValueError) as error:
+        raise CompanionError(f"data/registry.toml can't be read: {error}; restore it with git") from error
+    try:
+        return {name: dataset(name, table) for name, table in tables.items()}
+    except (KeyError, TypeError) as error:
+        raise CompanionError(f"data/registry.toml: an entry lacks {error}; restore it with git") from error
 
 
 def dataset(name: str, table: dict) -> Dataset:
@@ -90,7 +96,7 @@ def verified(path: Path, file: File) -> Path:
     if found != file.sha256:
         raise DataCorrupted(
             f"{path} is not the registered file: its sha256 is {found}, registered is {file.sha256}. "
-            f"Delete it (a fresh copy is then fetched from {file.address}) or restore it."
+            f"Restore it, or move it away: a fresh copy is then fetched from {file.address}."
         )
     return path
 
@@ -113,9 +119,9 @@ def download(name: str, file: File) -> Path:
         )  # fmt: skip
     except requests.RequestException as error:
         raise DataUnavailable(
-            f"{name}: {file.path} is neither in LIMITLIB_DATA ({os.environ.get('LIMITLIB_DATA', 'not set')}) nor in the cache "
-            f"({cache()}), and {file.address} did not answer ({type(error).__name__}). With a network, `make data` fetches "
-            "it; or set LIMITLIB_DATA to a folder that has it."
+            f"{name}: {file.path} is neither in LIMITLIB_DATA ({os.environ.get('LIMITLIB_DATA') or 'not set'}) nor in the "
+            f"cache ({cache()}), and {file.address} did not answer ({type(error).__name__}). With a network, `make data` "
+            "fetches it; or set LIMITLIB_DATA to a folder that has it."
         ) from error
     except ValueError as error:
         raise DataCorrupted(f"{file.address} gave something else than the registered file: {error}") from error

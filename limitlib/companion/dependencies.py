@@ -14,16 +14,25 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from limitlib.companion.paths import CompanionError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 DOTTED = re.compile(rf"{PACKAGE.name}(\.\w+)+")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def parse(source: str, name: str) -> ast.Module:
+    try:
+        return ast.parse(source, name)
+    except SyntaxError as error:
+        raise CompanionError(f"{name}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
 
 
 class Room:
     """One module: its top-level bindings, its imports, and what it does besides binding names."""
 
     def __init__(self, name: str, file: Path) -> None:
-        tree = ast.parse(file.read_text(), str(file))
+        tree = parse(file.read_text(), str(file))
         self.name = name
         self.is_package = file.name == "__init__.py"
         self.imports: dict[str, str] = {}
@@ -169,9 +178,16 @@ class Library:
                 return room, parts[cut] if cut < len(parts) else None
         return None
 
-    def closure(self, source: str) -> dict[str, str]:
-        """``{"limitlib.iteration.iterate": sha256, ...}`` for everything that a piece of source code uses."""
-        tree = ast.parse(source)
+    def closure(self, source: str | Path) -> dict[str, str]:
+        """``{"limitlib.iteration.iterate": sha256, ...}`` for everything that a file, or a piece of source code, uses.
+
+        Raises CompanionError naming file and line where the source is no Python.
+        """
+        try:
+            text, name = (source.read_text(), str(source)) if isinstance(source, Path) else (source, "<source>")
+        except UnicodeDecodeError as error:
+            raise CompanionError(f"{source} is not UTF-8 text: {error}") from error
+        tree = parse(text, name)
         return self.reach(references(tree.body, "__main__", False, {}))
 
     def reach(self, names: Iterable[str]) -> dict[str, str]:

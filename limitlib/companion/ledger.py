@@ -100,7 +100,16 @@ class Row:
 def load_claims(root: Path) -> dict[str, dict[str, Any]]:
     import yaml
 
-    claims = yaml.safe_load((root / "data" / "claims.yml").read_text())
+    try:
+        claims = yaml.safe_load((root / "data" / "claims.yml").read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CompanionError(f"data/claims.yml is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(claims, list) or not claims or not all(isinstance(c, dict) and "id" in c for c in claims):
+        raise CompanionError("data/claims.yml must be a list of claims, each with an id; restore it with git")
+    for claim in claims:
+        if "verdict" in claim and claim["verdict"] not in VERDICTS:
+            known = ", ".join(VERDICTS)
+            raise CompanionError(f"data/claims.yml: {claim['id']} has the verdict {claim['verdict']!r}; choose one of {known}")
     by_id = {c["id"]: c for c in claims}
     if len(by_id) != len(claims):
         twice = [i for i, n in Counter(c["id"] for c in claims).items() if n > 1]
@@ -112,18 +121,35 @@ def load_expected(root: Path) -> dict[str, Expected]:
     """Every expected number by key. Raises CompanionError naming a malformed or doubled entry."""
     found: dict[str, Expected] = {}
     for file in sorted((root / "data" / "expected").glob("*.json")):
-        for key, entry in json.loads(file.read_text()).items():
+        for key, entry in read_json(file).items():
+            where = f"data/expected/{file.name}: {key}"
+            if not isinstance(entry, dict) or "experiment" not in entry:
+                raise CompanionError(f"{where} must be an object that names its experiment")
             rule = {k: entry[k] for k in ("value", "abs", "rel", "min", "max", "equals") if k in entry}
-            well_formed = set(rule) - {"value"} and ("value" in rule) == bool({"abs", "rel"} & set(rule))
-            if not well_formed or "experiment" not in entry or key in found:
-                raise CompanionError(f"{file.name}: {key} is doubled, or lacks an experiment or a rule that can fail")
+            edges = [rule[k] for k in ("value", "abs", "rel", "min", "max") if k in rule]
+            numeric = all(isinstance(e, (int, float)) and not isinstance(e, bool) for e in edges)
+            if not numeric or not set(rule) - {"value"} or ("value" in rule) != bool({"abs", "rel"} & set(rule)):
+                raise CompanionError(f"{where} lacks a rule that can fail: value with abs or rel, min and/or max, or equals")
+            if key in found:
+                raise CompanionError(f"{where} is expected by {found[key].notebook} too; one key, one number")
             profiles = tuple(entry.get("profiles", ("smoke", "cpu", "gpu")))
             found[key] = Expected(key, file.stem, entry["experiment"], rule, entry.get("rival"), profiles)
     return found
 
 
 def load_results(build: Path) -> dict[str, dict[str, Any]]:
-    return {f.stem: json.loads(f.read_text()) for f in sorted((build / "results").glob("[0-9][0-9]-*.json"))}
+    return {f.stem: read_json(f) for f in sorted((build / "results").glob("[0-9][0-9]-*.json"))}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object from a JSON file; CompanionError naming the file if it is damaged."""
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise CompanionError(f"{file} is damaged ({error}); restore it with git, or make it anew with `make run`") from error
+    if not isinstance(content, dict):
+        raise CompanionError(f"{file} must hold an object; restore it with git, or make it anew with `make run`")
+    return content
 
 
 def shown(entry: dict[str, Any], fmt: str = "") -> str:
@@ -173,6 +199,12 @@ def rows(root: Path, build: Path) -> list[Row]:
 def natural(key: str) -> tuple:
     claim, _, name = key.partition(".")
     return claim[0], int("".join(filter(str.isdigit, claim)) or 0), name
+
+
+def unwatched(root: Path, build: Path) -> list[str]:
+    """Notebooks that recorded numbers although no file says what any of them must be, where the others have such a file."""
+    watched = {f.stem for f in (root / "data" / "expected").glob("*.json")}
+    return [n for n, r in load_results(build).items() if watched and r.get("records") and n not in watched]
 
 
 def differing(root: Path, build: Path) -> list[Row]:

@@ -12,6 +12,10 @@ class CompanionError(Exception):
     """A failure that the reader can mend: the message says what happened and what to type."""
 
 
+class UsageError(CompanionError):
+    """The command's own words are off: exit code 2."""
+
+
 def root() -> Path:
     """The checkout that holds ``notebooks/``, ``book/`` and ``data/`` (or ``LIMITLIB_ROOT``)."""
     here = Path(os.environ.get("LIMITLIB_ROOT", Path(__file__).resolve().parents[2]))

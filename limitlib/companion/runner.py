@@ -23,7 +23,7 @@ from typing import Any
 from limitlib.companion import paths
 from limitlib.companion.execute import parameters_of
 from limitlib.companion.notebook import PROFILES
-from limitlib.companion.paths import CompanionError
+from limitlib.companion.paths import CompanionError, UsageError
 from limitlib.companion.stamps import Stamps
 
 #: Free space below which a run is not begun, bytes.
@@ -34,10 +34,6 @@ GRACE = 15.0
 HEARTBEAT = 30.0
 
 Say = Callable[[str], None]
-
-
-class UsageError(CompanionError):
-    """The command's own words are off: exit code 2."""
 
 
 @dataclass
@@ -90,7 +86,13 @@ def select(root: Path, names: list[str]) -> list[Path]:
 
 def check_parameters(source: Path, parameters: dict[str, Any]) -> None:
     """papermill only logs an unknown parameter and runs on with the old value; we refuse."""
-    known = parameters_of(source)
+    try:
+        known = parameters_of(source)
+    except SyntaxError as error:
+        raise CompanionError(f"notebooks/{source.name}: its parameters cell is no Python: {error.msg}") from error
+    if "profile" not in known:
+        raise UsageError(f"{source.stem} has no cell tagged 'parameters' that sets profile; begin it with\n"
+                         '# %% tags=["parameters"]\nprofile = "cpu"')  # fmt: skip
     unknown = [p for p in parameters if p not in known]
     if unknown:
         has = ", ".join(known) or "none"
@@ -109,7 +111,7 @@ def alone(build: Path) -> Iterator[None]:
     except Timeout:
         who = owner.read_text().strip() if owner.exists() else "another process"
         raise CompanionError(
-            f"{who} is using {build}. Wait for it, or give this run a folder of its own: LIMITLIB_BUILD=... make run"
+            f"{who} is using {build}. Wait for it, or give this run a folder of its own: make run LIMITLIB_BUILD=OTHER-FOLDER"
         ) from None
     try:
         owner.write_text(f"process {os.getpid()}\n")
@@ -139,6 +141,7 @@ class Runner:
         self.root, self.build, self.profile, self.jobs, self.say = root, build, profile, jobs, say
         self.stamps = Stamps(root, build)
         self.running: list[Job] = []
+        self.parameters: dict[str, Any] = {}
         self.failed: list[str] = []
         self.skipped: list[str] = []
         self.done = self.total = 0
@@ -148,6 +151,7 @@ class Runner:
 
     def run(self, chosen: list[Path], parameters: dict[str, Any], *, force: bool = False) -> int:
         """Run what is stale; 0 if all is well, 1 if a notebook failed, 130 if interrupted."""
+        self.parameters = parameters
         given = {"profile": self.profile, **parameters}
         for source in chosen:
             check_parameters(source, given)
@@ -345,10 +349,13 @@ class Runner:
     def summary(self) -> int:
         if self.failed:
             names = " ".join(n[:2] for n in self.failed)
-            self.say(
-                f"  {len(self.failed)} of {self.total} failed: {', '.join(self.failed)}. What finished is kept. "
-                f"Mend and go on with: make run NB='{names}' PROFILE={self.profile}"
-            )
+            go_on = f"make run NB='{names}' PROFILE={self.profile}"
+            if self.parameters:
+                given = " ".join(f"-p {k}={v}" for k, v in self.parameters.items())
+                go_on = f"limitlib run {names} --profile {self.profile} {given}"
+            failed = ", ".join(self.failed)
+            self.say(f"  {len(self.failed)} of {self.total} failed: {failed}. What finished is kept.")
+            self.say(f"  Mend and go on with: {go_on}")
             return 1
         return 0
 

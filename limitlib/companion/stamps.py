@@ -12,6 +12,9 @@ from typing import Any
 from limitlib.companion import datasets, paths
 from limitlib.companion.dependencies import Library
 
+#: What a stamp must hold to be believed.
+SHAPE: dict[str, type] = {"notebook": str, "parameters": dict, "code": dict, "versions": dict, "inputs": dict, "outputs": dict}
+
 
 def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "absent"
@@ -46,16 +49,17 @@ class Stamps:
 
     def read(self, notebook: str) -> dict[str, Any] | None:
         try:
-            return json.loads(self.file(notebook).read_text())
+            stamp = json.loads(self.file(notebook).read_text())
         except (OSError, ValueError):
             return None
+        return stamp if isinstance(stamp, dict) and all(isinstance(stamp.get(k), t) for k, t in SHAPE.items()) else None
 
     def wanted(self, source: Path, parameters: dict[str, Any]) -> dict[str, Any]:
         """Everything that goes into a run of this notebook, but for the data it will ask for."""
         return {
             "notebook": sha256(source),
             "parameters": parameters,
-            "code": self.library.closure(source.read_text()),
+            "code": self.library.closure(source),
             "versions": self.versions,
         }
 

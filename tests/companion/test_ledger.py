@@ -77,10 +77,17 @@ def test_one_key_one_number(book):
 
 @pytest.mark.parametrize(
     "entry",
-    [{"value": 1.0, "experiment": "E"}, {"experiment": "E"}, {"value": 1.0, "abs": 0.1}, {"abs": 0.1, "experiment": "E"}],
+    [
+        {"value": 1.0, "experiment": "E"},
+        {"experiment": "E"},
+        {"value": 1.0, "abs": 0.1},
+        {"abs": 0.1, "experiment": "E"},
+        {"value": "1", "abs": 0.1, "experiment": "E"},
+        3,
+    ],
 )
 def test_a_rule_that_cannot_fail_is_refused(book, entry):
-    with pytest.raises(ledger.CompanionError, match=r"K1.x is doubled, or lacks"):
+    with pytest.raises(ledger.CompanionError, match=r"01-a.json: K1.x (lacks a rule that can fail|must be an object)"):
         book({"01-a": {"K1.x": entry}}, {})
 
 
@@ -96,3 +103,23 @@ def test_a_rule_that_cannot_fail_is_refused(book, entry):
 )
 def test_numbers_are_readable(value, fmt, text):
     assert ledger.shown({"value": value, "fmt": fmt}) == text
+
+
+def test_damaged_sources_are_named(book, tmp_path):
+    book({"01-a": {}}, {"01-a": {"records": {"K1.x": recorded(1.0)}}})
+    build = tmp_path / "build"
+    (build / "results" / "01-a.json").write_text('{"records": {"K1')
+    with pytest.raises(ledger.CompanionError, match=r"01-a.json is damaged .* `make run`"):
+        ledger.rows(tmp_path, build)
+    claims = tmp_path / "data" / "claims.yml"
+    wrong = {"- {id: K1": "not valid YAML", "": "must be a list", "- {id: K1, verdict: reparied}": "'reparied'"}
+    for text, told in wrong.items():
+        claims.write_text(text)
+        with pytest.raises(ledger.CompanionError, match=f"data/claims.yml.*{told}"):
+            ledger.load_claims(tmp_path)
+
+
+def test_numbers_that_nothing_watches_are_told(book, tmp_path):
+    results = {n: {"records": {f"K1.{n[-1]}": recorded(1.0)}} for n in ("01-a", "02-b")}
+    book({"01-a": {}}, results)
+    assert ledger.unwatched(tmp_path, tmp_path / "build") == ["02-b"]

@@ -245,3 +245,44 @@ def test_equal_runs_give_equal_bytes(checkout):
     alts = [c["metadata"]["mystnb"]["image"]["alt"] for c in page["cells"] if "mystnb" in c["metadata"]]
     assert alts == ["Five independent normal numbers drawn with a fixed seed"]
     assert os.fspath(checkout.root) not in json.dumps(page), "a path of this machine in the page"
+
+
+def test_a_source_that_is_no_python_is_named_with_its_line(checkout):
+    checkout.notebook("01-one", "def f(:")
+    code, said = checkout.limitlib("run")
+    assert code == 1 and "01-one.py:13: invalid syntax: def f(:" in said and "Traceback" not in said
+    (checkout.root / "limitlib" / "toy.py").write_text("def broken(:\n")
+    checkout.notebook("01-one", "from limitlib.toy import broken\nbroken()")
+    code, said = checkout.limitlib("run")
+    assert code == 1 and "toy.py:1: invalid syntax" in said and "Traceback" not in said
+
+
+def test_a_notebook_without_parameters_is_told_what_to_add(checkout):
+    (checkout.root / "notebooks" / "01-bare.py").write_text("# %%\nprint(1)\n")
+    code, said = checkout.limitlib("run")
+    assert code == 2 and '# %% tags=["parameters"]' in said
+
+
+@pytest.mark.parametrize("stamp", ["[]", "{}", '{"code": 3, "outputs": []}', "{", ""])
+def test_a_damaged_stamp_is_no_stamp(checkout, stamp):
+    checkout.notebook("01-one", "companion.record('K1.n', 1)")
+    (checkout.build / "stamps").mkdir(parents=True)
+    (checkout.build / "stamps" / "01-one.json").write_text(stamp)
+    code, said = checkout.limitlib("run", "--check")
+    assert code == 1 and "stale  01-one: no finished run" in said
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "a-file"])
+def test_a_build_folder_that_cannot_be_written_is_said(checkout, place):
+    checkout.notebook("01-one", "companion.record('K1.n', 1)")
+    (checkout.root / "a-file").write_text("")
+    code, said = checkout.limitlib("run", LIMITLIB_BUILD=place)
+    assert code == 1 and "set LIMITLIB_BUILD to one that can" in said and "Traceback" not in said
+
+
+def test_an_empty_registry_is_no_success(checkout):
+    code, said = checkout.limitlib("data", "list")
+    assert code == 1 and "lists no data set" in said
+    (checkout.root / "data" / "registry.toml").write_text("[foo]\n")
+    code, said = checkout.limitlib("data", "list")
+    assert code == 1 and "registry.toml" in said and "Traceback" not in said
