@@ -450,9 +450,14 @@ def probe_blocks(net: CharResidualMLP, contexts: torch.Tensor) -> list[Row]:
 
 # --- sweeps --------------------------------------------------------------------------------------------------------
 
+def seal(rows: Sequence[Row], details: Sequence[Row]) -> str:
+    """A digest of what was measured, kept beside it: an altered file is not believed."""
+    return hashlib.sha256(json.dumps([list(rows), list(details)]).encode()).hexdigest()
+
+
 def keep(folder: Path, run: Run) -> None:
     """Write a run's file whole or not at all."""
-    content = json.dumps(asdict(run) | {"kind": type(run.spec).__name__})
+    content = json.dumps(asdict(run) | {"kind": type(run.spec).__name__, "seal": seal(run.rows, run.details)})
     handle, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
     try:
         with os.fdopen(handle, "w") as stream:
@@ -464,11 +469,11 @@ def keep(folder: Path, run: Run) -> None:
 
 
 def load(folder: Path, spec: Spec, device: str) -> Run | None:
-    """The finished run of ``spec`` in a store, or None if it is absent, damaged, or was made on another device."""
+    """The finished run of ``spec`` in a store, or None if it is absent, damaged, altered, or from another device."""
     try:
         kept = json.loads((folder / f"{spec.label}.json").read_text())
         run = Run(spec, tuple(kept["rows"]), tuple(kept["details"]), kept["seconds"], kept["device"])
-        return run if run.device == device else None
+        return run if run.device == device and kept["seal"] == seal(run.rows, run.details) else None
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return None
 

@@ -182,6 +182,17 @@ def test_a_damaged_file_or_one_of_another_device_is_trained_again(tmp_path):
     assert sweep(SPECS[:2], store=tmp_path) == first
 
 
+@pytest.mark.parametrize("change", [{"rows": []}, {"seal": ""}])
+def test_an_altered_file_is_not_believed(tmp_path, change):
+    first = sweep(SPECS[:1], store=tmp_path)
+    file = tmp_path / f"{SPECS[0].label}.json"
+    kept = json.loads(file.read_text())
+    kept["rows"][0]["accuracy"] = 1.0
+    for altered in (kept, json.loads(file.read_text()) | change):
+        file.write_text(json.dumps(altered))
+        assert sweep(SPECS[:1], store=tmp_path) == first
+
+
 def test_one_failing_run_does_not_end_the_sweep(tmp_path, monkeypatch):
     real = training.train
 
