@@ -64,7 +64,7 @@ def report_numbers(root: Any, build: Any, *, strict: bool) -> int:
     from limitlib.companion import ledger
 
     table = ledger.rows(root, build)
-    wrong = [r for r in table if r.verdict in ("differs", "not recorded")]
+    wrong = [r for r in table if r.wrong]
     for r in wrong:
         must = r.expected.words() if r.expected else ""
         say(f"  {r.verdict:>12}  {r.key} ({r.notebook}): measured {r.shown}, must be {must}")
@@ -122,13 +122,13 @@ def show_ledger(options: argparse.Namespace) -> int:
     root, build = paths.root(), paths.build()
     table = ledger.rows(root, build)
     if options.differing:
-        table = [r for r in table if r.verdict in ("differs", "not recorded")]
+        table = [r for r in table if r.wrong]
     if options.json:
         say(json.dumps([{**vars(r), "expected": r.expected and r.expected.words()} for r in table], indent=1))
     else:
         for r in table:
             say(f"{r.key:<44} {r.shown:>16}  {r.expected.words() if r.expected else '':<28} {r.verdict}")
-    return 1 if any(r.verdict in ("differs", "not recorded") for r in table) else 0
+    return 1 if any(r.wrong for r in table) else 0
 
 
 def data(options: argparse.Namespace) -> int:

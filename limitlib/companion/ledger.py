@@ -96,6 +96,11 @@ class Row:
     expected: Expected | None
     verdict: str  # "agrees" | "differs" | "not run here" | "not compared" | "no expected value" | "not recorded"
 
+    @property
+    def wrong(self) -> bool:
+        """Whether this number speaks against what the book says of it."""
+        return self.verdict in ("differs", "not recorded")
+
 
 def load_claims(root: Path) -> dict[str, dict[str, Any]]:
     import yaml
@@ -209,4 +214,4 @@ def unwatched(root: Path, build: Path) -> list[str]:
 
 def differing(root: Path, build: Path) -> list[Row]:
     """The numbers that speak against what the book says of them."""
-    return [r for r in rows(root, build) if r.verdict in ("differs", "not recorded")]
+    return [r for r in rows(root, build) if r.wrong]
