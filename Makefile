@@ -71,7 +71,7 @@ data: setup  ## fetch every registered public data set into the cache
 	@$(BIN)/python -m limitlib data fetch
 
 lock: setup  ## resolve requirements.lock anew (torch stays out: its build is chosen per machine)
-	UV_FIND_LINKS="$(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS))" $(BIN)/uv pip compile pyproject.toml --extra book --extra cluster --extra dev --extra torch \
+	UV_FIND_LINKS="$(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS))" $(BIN)/uv pip compile pyproject.toml --extra book --extra audit --extra real --extra cluster --extra dev --extra torch \
 	  -p 3.11 --no-emit-package torch --no-header --annotation-style line -q -o requirements.lock
 	! grep -nE '^(nvidia|cuda|triton)' requirements.lock
 

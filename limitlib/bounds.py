@@ -227,17 +227,33 @@ class TokenBall(Domain):
 
 @dataclass(frozen=True, eq=False)
 class Shell(Domain):
-    """Points of Euclidean norm at least ``r_min`` (where normalisation layers have moderate slopes)."""
+    """Points whose Euclidean norm lies in ``[r_min, r_max]``: away from 0, normalisation layers have moderate slopes.
+
+    Points have shape ``(..., d)``; for token matrices the condition holds for every token. With ``centred=True`` the norms
+    are those of ``x - mean(x)``, which is what LayerNorm divides by (RMSNorm divides by the norm of ``x`` itself). A shell is
+    not convex: a bound of the Jacobian on it is a Lipschitz bound only where the map extends to the convex hull with it.
+    Raises ValueError unless ``0 <= r_min <= r_max``.
+
+    >>> Shell(2.0, centred=True).contains([[5.0, 5.0], [5.0, 1.0]]).tolist()
+    [False, True]
+    """
 
     r_min: float
+    r_max: float = math.inf
+    centred: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "r_min", _check_number("r_min", self.r_min, at_least=0.0))
+        object.__setattr__(self, "r_max", _check_number("r_max", self.r_max, at_least=self.r_min))
 
     def inner_radius(self, x: np.ndarray, p: float = 2) -> np.ndarray:
-        size = vector_norm(x, 2)
-        room = _shrink(size - self.r_min, size + self.r_min, x.shape[-1])
-        stretch = x.shape[-1] ** max(0.0, 1 / 2 - 1 / p)
+        d = np.shape(x)[-1]
+        # Taking the mean off is a projection: it moves no point of a ball by more than the ball's radius.
+        size = vector_norm(x - np.mean(x, axis=-1, keepdims=True) if self.centred else x, 2)
+        room = _shrink(size - self.r_min, size + self.r_min + self.centred * vector_norm(x, 2), d)
+        if self.r_max < math.inf:
+            room = np.minimum(room, _shrink(self.r_max - size, self.r_max + size + self.centred * vector_norm(x, 2), d))
+        stretch = d ** max(0.0, 1 / 2 - 1 / p)
         return np.where(room > 0, room / stretch, room)
 
 
