@@ -64,8 +64,8 @@ lint: setup  ## style and types
 	$(BIN)/mypy limitlib
 
 bench: setup  ## side-by-side timings; each prints a ratio
-	@$(BIN)/uv pip install -q --python $(BIN)/python torchdeq==0.1.0
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[bench]'
+	@for file in $(filter-out benchmarks/table.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 data: setup  ## fetch every registered public data set into the cache
 	@$(BIN)/python -m limitlib data fetch

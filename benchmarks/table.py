@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """job: what is computed. peer: whom it is compared with. target, measured: in words with numbers. why: needed for a miss."""
+    """job: what is computed; peer: compared with whom; target, measured: words with numbers; why: needed for a miss."""
 
     job: str
     peer: str

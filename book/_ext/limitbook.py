@@ -1,4 +1,4 @@
-"""The book's own Sphinx words: {num}, {verdict}, {claim}, {checks}, {ledger}, {verdict-counts}; figures with their data.
+"""Sphinx words of the book: {num}, {verdict}, {claim}, {checks}, {ledger}, {verdict-counts}, {benchmarks}; figures with data.
 
 All of them read what the runs left (``build/results``), the claims (``data/claims.yml``) and the expected numbers
 (``data/expected``). Whatever is missing is a warning, and the build treats warnings as errors.
@@ -7,6 +7,7 @@ All of them read what the runs left (``build/results``), the claims (``data/clai
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 from collections import Counter
@@ -263,6 +264,31 @@ class VerdictCounts(Parsing):
         return [self.table(["verdict", "claims", "in a written chapter"], body, ["verdict-counts"])]
 
 
+class Benchmarks(Parsing):
+    """{benchmarks}: every kept side-by-side comparison: what was asked, what was measured, and why a target was missed."""
+
+    def run(self) -> list[nodes.Node]:
+        found: list[nodes.Node] = []
+        for file in sorted((Path(self.env.srcdir) / "data" / "results" / "benchmarks").glob("*.json")):
+            self.env.note_dependency(str(file))
+            facts = json.loads(file.read_text())
+            versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+            body = []
+            for row in facts["rows"]:
+                verdict = "met" if row["met"] else f"**missed:** {row['why']}"
+                kinds = ["row-agrees" if row["met"] else "row-differs"]
+                body.append(("", kinds, [row["job"], row["peer"], row["target"], row["measured"], verdict]))
+            met = sum(r["met"] for r in facts["rows"])
+            said = (
+                f"**`benchmarks/{file.stem}.py`** · {met} of {len(body)} targets met · commit `{facts['commit']}` · "
+                f"{facts['machine']}, Python {facts['python']}, {versions}"
+            )
+            found += [*self.parsed(said), self.table(["job", "peer", "target", "measured", "verdict"], body, ["numbers"])]
+        if not found:
+            warn("{benchmarks}: data/results/benchmarks holds nothing; run `make bench`", self.get_location())
+        return found
+
+
 class Figures(SphinxTransform):
     """Give each figure of a run its alternative text, its badge and a link to its data; or say that it was not run."""
 
@@ -336,5 +362,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("checks", Checks)
     app.add_directive("ledger", Ledger)
     app.add_directive("verdict-counts", VerdictCounts)
+    app.add_directive("benchmarks", Benchmarks)
     app.add_transform(Figures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
