@@ -30,6 +30,7 @@ class Row:
     why: str = ""
 
     def __post_init__(self):
+        object.__setattr__(self, "met", bool(self.met))  # NumPy's truth values don't go into JSON
         if not self.met and not self.why:
             raise ValueError(f"{self.job}: a missed target needs its reason in `why`")
 
