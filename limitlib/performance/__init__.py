@@ -1,0 +1,42 @@
+"""The performance function E(N, P, K): N samples, size P, K steps. Limits, what an error is made of, and solvable models.
+
+E is always an error: smaller is better. N, P and K are the paper's letters (data, size, steps).
+"""
+
+from limitlib.performance.limits import Decomposition, PathLimit, decompose, iterated_limit, judge, limit_along
+from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
+from limitlib.performance.regression import (
+    Equivalent,
+    Simulated,
+    least_squares_risk,
+    one_pass_sgd_risk,
+    random_features_risk,
+    ridge_risk,
+    simulate_one_pass_sgd,
+    simulate_ridge,
+)
+
+__all__ = [
+    "Decomposition",
+    "Equivalent",
+    "Exponents",
+    "Frontier",
+    "PathLimit",
+    "PowerLawModel",
+    "Prefactors",
+    "Simulated",
+    "decompose",
+    "iterated_limit",
+    "judge",
+    "least_squares_risk",
+    "limit_along",
+    "one_pass_sgd_risk",
+    "random_features_risk",
+    "ridge_risk",
+    "simulate_one_pass_sgd",
+    "simulate_ridge",
+    "variance_constant",
+]
+
+for _name in __all__:  # one public address, limitlib.performance, in pickles, tracebacks and the documentation
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,387 @@
+"""The exactly solvable performance function: a power-law spectrum, learned mode by mode by gradient descent.
+
+Mode ``j`` has eigenvalue ``j^-a`` and carries the energy ``j^-b`` of the target. A model of size P keeps the modes up to P,
+K steps of gradient descent with step ``eta`` shrink the error of mode j by ``(1 - eta j^-a)^K``, and N samples with noise
+variance ``noise`` add the variance ``noise / N`` to every mode that has been learned. No series is cut: sums are taken term
+by term up to a cutoff and by the Euler-Maclaurin formula beyond it. Theorems T6.4 and T6.5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Array = NDArray[np.float64]
+
+CUTOFF = 64  # terms summed one by one
+ORDER = 8  # Euler-Maclaurin corrections: derivatives of order 1, 3, ..., 2 ORDER - 1
+CHUNK = 200_000  # elements treated at a time, so that memory stays bounded
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """Error ~ K^-steps (P, N large), P^-width (K, N large), N^-data (training stopped in time); C^-compute on the frontier.
+
+    ``frontier_width``: the best size grows like C^frontier_width when C = P K. Exact asymptotic exponents.
+    """
+
+    steps: float
+    width: float
+    data: float
+    compute: float
+    frontier_width: float
+
+
+@dataclass(frozen=True)
+class Prefactors:
+    """Exact asymptotic constants: error ~ steps K^-kappa, width P^-(b-1), and variance ~ (noise / N) variance K^(1/a).
+
+    ``variance`` is inf for a <= 1/2, where the variance of an infinite model is infinite after one step.
+    """
+
+    steps: float
+    width: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Compute-optimal size P, steps K = C / P and error for every budget C; arrays of the shape of C. Exact up to rounding."""
+
+    C: Array
+    P: Array
+    K: Array
+    error: Array
+
+
+@dataclass(frozen=True)
+class PowerLawModel:
+    """The model's error in closed form in N, P and K.
+
+    a > 0: decay of the eigenvalues. b > 1: decay of the energies. 0 < eta < 1: step size. noise >= 0: variance of a sample.
+    Raises ValueError outside these ranges: for b <= 1 the target has infinite energy, and for eta >= 1 the first mode is
+    learned in one step or overshoots.
+
+    >>> model = PowerLawModel(1.5, 2.0)
+    >>> round(float(model.error(K=0)), 6)
+    1.644934
+    """
+
+    a: float
+    b: float
+    eta: float = 0.5
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("a", "b", "eta", "noise"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+                raise TypeError(f"{name}={value!r} must be a real number")
+            if not math.isfinite(value):
+                raise ValueError(f"{name}={value!r} must be finite")
+            object.__setattr__(self, name, float(value))
+        if self.a <= 0:
+            raise ValueError(f"a={self.a} must be positive: eigenvalues j^-a have to decay")
+        if self.b <= 1:
+            raise ValueError(f"b={self.b} must exceed 1: with energies j^-b the target has infinite energy otherwise")
+        if not 0 < self.eta < 1:
+            raise ValueError(f"eta={self.eta} must lie strictly between 0 and 1, since the largest eigenvalue is 1")
+        if self.noise < 0:
+            raise ValueError(f"noise={self.noise} must be at least 0: it is a variance")
+
+    # ------------------------------------------------------------------------------------------------------------ the error
+
+    def error(self, N: ArrayLike = math.inf, P: ArrayLike = math.inf, K: ArrayLike = math.inf) -> Array:
+        """The error E(N, P, K), broadcast over its arguments; float64, relative error below 1e-9.
+
+        N > 0: samples. P: whole numbers >= 0. K >= 0: steps, not necessarily whole. All may be inf. The result is inf where
+        the variance is: noise > 0, N finite, P infinite, and K infinite or (K > 0 and a <= 1/2). Raises ValueError for
+        anything outside these ranges. Theorem T6.4.
+        """
+        n, p, k = (np.asarray(v, dtype=float) for v in (N, P, K))
+        for name, value, low in (("N", n, 0.0), ("P", p, 0.0), ("K", k, 0.0)):
+            if np.isnan(value).any() or (value < low).any() or (name == "N" and (value == 0).any()):
+                bad = value[~(value >= low)] if (~(value >= low)).any() else value[value == 0]
+                raise ValueError(f"{name} must be {'positive' if name == 'N' else 'at least 0'}; got {bad.flat[0]!r}")
+        if (np.isfinite(p) & (p != np.floor(p))).any():
+            raise ValueError(f"P counts modes, so it must be whole; got {p[np.isfinite(p) & (p != np.floor(p))].flat[0]!r}")
+        n, p, k = np.broadcast_arrays(n, p, k)
+        found = np.empty(n.shape)
+        flat, parts = found.reshape(-1), [v.reshape(-1) for v in (n, p, k)]
+        for start in range(0, flat.size, CHUNK):
+            cut = slice(start, start + CHUNK)
+            flat[cut] = self._error(*(v[cut] for v in parts))
+        return found
+
+    def _error(self, n: Array, p: Array, k: Array) -> Array:
+        total = self._learned(p, k) + np.where(np.isfinite(p), special.zeta(self.b, np.where(np.isfinite(p), p, 0.0) + 1), 0.0)
+        rows = np.isfinite(n) & (k > 0) & (p > 0) if self.noise else np.zeros(n.shape, dtype=bool)
+        if rows.any():
+            total[rows] += self.noise / n[rows] * self._variance(p[rows], k[rows])
+        return total
+
+    def _learned(self, p: Array, k: Array) -> Array:
+        """Sum over j <= P of j^-b (1 - eta j^-a)^(2K)."""
+        found = np.zeros(p.shape)
+        rows = np.isfinite(k)  # after infinitely many steps nothing is left in the modes kept
+        p, steps = p[rows], 2 * k[rows]
+        log_rate = np.log1p(-self.eta * np.arange(1.0, CUTOFF + 1) ** -self.a)
+        total = _head(lambda j: j**-self.b * np.exp(steps * log_rate[j - 1]), p)
+        beyond = p > CUTOFF
+        p, steps = p[beyond], steps[beyond]
+        kappa = (self.b - 1) / self.a
+
+        def integral_beyond(x: Any) -> Array:
+            # Substituting u = x^-a turns the integral from x to infinity into an incomplete beta function.
+            u = np.where(np.isinf(x), 0.0, self.eta * np.asarray(x, dtype=float) ** -self.a)
+            return special.betainc(kappa, steps + 1, u) * special.beta(kappa, steps + 1) * self.eta**-kappa / self.a
+
+        series = partial(_power_series, self.a, self.b, self.eta, steps)
+        total[beyond] += integral_beyond(CUTOFF) - integral_beyond(p) + _corrections(series, p)
+        found[rows] = total
+        return found
+
+    def _variance(self, p: Array, k: Array) -> Array:
+        """Sum over j <= P of (1 - (1 - eta j^-a)^K)^2."""
+        found = np.where(np.isinf(k), p, np.where(np.isinf(p) & (self.a <= 0.5), np.inf, np.nan))
+        rows = np.isnan(found)
+        p, k = p[rows], k[rows]
+        log_rate = np.log1p(-self.eta * np.arange(1.0, CUTOFF + 1) ** -self.a)
+        total = _head(lambda j: np.expm1(k * log_rate[j - 1]) ** 2, p)
+        beyond = p > CUTOFF
+        p, k = p[beyond], k[beyond]
+
+        def series(x: Any) -> list[Array]:
+            once, twice = (_power_series(self.a, 0.0, self.eta, m * k, x) for m in (1, 2))
+            return [t - 2 * o for o, t in zip(once, twice, strict=True)]  # the constant 1 drops out of every derivative
+
+        ends = _corrections(series, p)
+        # The formula's (f(P) - f(CUTOFF)) / 2 lacks nothing: the constant 1 cancels between the two ends for finite P.
+        total[beyond] += _variance_integral(self.a, self.eta, p, k) + ends - np.where(np.isinf(p), 0.5, 0.0)
+        found[rows] = total
+        return found
+
+    # ---------------------------------------------------------------------------------------------------------- asymptotics
+
+    def exponents(self) -> Exponents:
+        """The exponents of T6.4 and T6.5, exact."""
+        a, b = self.a, self.b
+        return Exponents((b - 1) / a, b - 1, (b - 1) / b, (b - 1) / (1 + a), 1 / (1 + a))
+
+    def prefactors(self) -> Prefactors:
+        """The constants in front of the power laws of T6.4, exact."""
+        a, kappa = self.a, (self.b - 1) / self.a
+        steps = math.gamma(kappa) / a * (2 * self.eta) ** -kappa
+        return Prefactors(steps, 1 / (self.b - 1), variance_constant(a) * self.eta ** (1 / a))
+
+    def scaling_function(self, x: ArrayLike) -> Array:
+        """Phi(x), the limit of E(P, K) K^kappa with P = x K^(1/a), for x > 0. T6.4 (3).
+
+        It behaves like x^(1-b) / (b - 1) for small x (size is the bottleneck) and tends to the steps' prefactor for large x.
+        Raises ValueError for x <= 0.
+        """
+        x = np.asarray(x, dtype=float)
+        if not (x > 0).all():
+            raise ValueError("x must be positive: it is P / K^(1/a)")
+        kappa = (self.b - 1) / self.a
+        learned = self.prefactors().steps * special.gammaincc(kappa, 2 * self.eta * x**-self.a)
+        return learned + x ** (1 - self.b) / (self.b - 1)
+
+    def crossover(self, P: ArrayLike) -> Array:
+        """Steps P^a / (2 eta) after which a model of size P leaves the power law for an exponential. T6.4 (4)."""
+        return np.asarray(P, dtype=float) ** self.a / (2 * self.eta)
+
+    def frontier(self, C: ArrayLike) -> Frontier:
+        """The size P (whole) and steps K = C / P of least error E(inf, P, K) for each budget C = P K >= 1. T6.5.
+
+        Raises ValueError for a budget below 1 or not finite.
+        """
+        budget = np.asarray(C, dtype=float)
+        if not (np.isfinite(budget) & (budget >= 1)).all():
+            raise ValueError("C must hold finite budgets of at least 1 (one mode, one step)")
+        flat = budget.reshape(-1)
+
+        def error(size: Array) -> Array:
+            return self.error(P=size, K=flat[:, None] / size)
+
+        low, high = np.ones(flat.size), np.maximum(1.0, np.floor(flat))
+        while True:
+            # The error falls and then rises along the budget line: keep the two neighbours of the best of 17 sizes.
+            sizes = np.rint(np.exp(np.linspace(np.log(low), np.log(high), 17, axis=1)))
+            best = error(sizes).argmin(axis=1)
+            rows = np.arange(flat.size)
+            below, above = sizes[rows, np.maximum(best - 1, 0)], sizes[rows, np.minimum(best + 1, 16)]
+            if (below == low).all() and (above == high).all():
+                break
+            low, high = below, above
+        window = np.minimum(low[:, None] + np.arange(int((high - low).max()) + 1), high[:, None])
+        values = error(window)
+        best = values.argmin(axis=1)
+        size, least = window[rows, best], values[rows, best]
+        shape = budget.shape
+        return Frontier(budget, size.reshape(shape), (flat / size).reshape(shape), least.reshape(shape))
+
+    def stopping_time(self, N: ArrayLike) -> Array:
+        """Steps K (a real number) at which the error of an infinite model on N samples is least. T6.4 (6).
+
+        inf where nothing is lost by going on (noise = 0 or N infinite); 0 for a <= 1/2, where the first step already adds
+        infinite variance. Raises ValueError for N <= 0.
+        """
+        samples = np.asarray(N, dtype=float)
+        if not (samples > 0).all():
+            raise ValueError("N must be positive")
+        if self.noise == 0:
+            return np.full(samples.shape, np.inf)
+        if self.a <= 0.5:
+            return np.where(np.isinf(samples), np.inf, 0.0)
+        flat = samples.reshape(-1)
+        finite = flat[np.isfinite(flat)]
+        found = np.full(flat.size, np.inf)
+        if finite.size:
+            kappa, front = self.exponents().steps, self.prefactors()
+            guess = (kappa * self.a * front.steps * finite / (self.noise * front.variance)) ** (self.a / self.b)
+            low, high = np.log(guess) - 8.0, np.log(guess) + 8.0
+            rows = np.arange(finite.size)
+            for _ in range(18):  # each round divides the interval by 8
+                steps = np.linspace(low, high, 17, axis=1)
+                best = self.error(N=finite[:, None], K=np.exp(steps)).argmin(axis=1)
+                low, high = steps[rows, np.maximum(best - 1, 0)], steps[rows, np.minimum(best + 1, 16)]
+            found[np.isfinite(flat)] = np.exp((low + high) / 2)
+        return found.reshape(samples.shape)
+
+    def spectrum(self, modes: int) -> tuple[Array, Array]:
+        """Eigenvalues j^-a and energies j^-b of the first modes, each of shape (modes,). Raises ValueError for modes < 1."""
+        if modes < 1:
+            raise ValueError(f"modes={modes} must be at least 1")
+        j = np.arange(1.0, modes + 1)
+        return j**-self.a, j**-self.b
+
+    def effective_dimension(self, ridge: ArrayLike) -> Array:
+        """d_eff = sum over j of 1 / (1 + ridge j^a), the modes that a ridge penalty leaves free; inf for a <= 1. T6.4 (6).
+
+        Raises ValueError for ridge <= 0. Relative error below 1e-9.
+        """
+        ridge = np.asarray(ridge, dtype=float)
+        if not (ridge > 0).all():
+            raise ValueError("ridge must be positive: without it every mode is free")
+        if self.a <= 1:
+            return np.full(ridge.shape, np.inf)
+        return _ridge_sum(self.a, ridge)
+
+
+def variance_constant(a: float) -> float:
+    """V_a = (1/a) Gamma(-1/a) (2^(1/a) - 2), with V_1 = 2 ln 2; inf for a <= 1/2. Exact up to rounding. T6.4 (6).
+
+    >>> round(variance_constant(1.5), 4)
+    1.1053
+    """
+    if a <= 0.5:
+        return math.inf
+    s = 1 / a  # written so that the removable singularity at a = 1 is harmless
+    return 2 * math.gamma(2 - s) * math.log(2) * float(special.exprel((s - 1) * math.log(2)))
+
+
+# ------------------------------------------------------------------------------------------------------------------ sums
+
+
+def _head(term: Callable[[int], Array], p: Array) -> Array:
+    """Sum of term(j) over j <= min(p, CUTOFF)."""
+    total = np.zeros(p.shape)
+    if p.size:
+        shortest = p.min()
+        for j in range(1, int(min(p.max(), CUTOFF)) + 1):
+            total += term(j) if j <= shortest else np.where(j <= p, term(j), 0.0)
+    return total
+
+
+def _binomials(power: float) -> list[float]:
+    """Taylor coefficients of (1 + t)^power."""
+    found = [1.0]
+    for i in range(1, 2 * ORDER):
+        found.append(found[-1] * (power - i + 1) / i)
+    return found
+
+
+def _power_series(a: float, b: float, eta: float, steps: Array, x: Any) -> list[Array]:
+    """Taylor coefficients in t of f(x (1 + t)) for f(x) = x^-b (1 - eta x^-a)^steps."""
+    w = eta * np.asarray(x, dtype=float) ** -a
+    inner = [1 - w] + [-w * c for c in _binomials(-a)[1:]]
+    logs: list[Any] = [np.log1p(-w)]
+    for i in range(1, 2 * ORDER):
+        lower = sum(k * logs[k] * inner[i - k] for k in range(1, i))
+        logs.append((inner[i] - lower / i) / inner[0])
+    slope = [steps * logs[i] + b * (-1) ** i / i for i in range(1, 2 * ORDER)]
+    found = [np.asarray(x, dtype=float) ** -b * np.exp(steps * logs[0])]
+    gone = found[0] == 0.0  # then the coefficients vanish too, though the factors below may overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(1, 2 * ORDER):
+            product = sum(k * slope[k - 1] * found[i - k] for k in range(1, i + 1)) / i
+            found.append(np.where(gone, 0.0, product))
+    return found
+
+
+def _ridge_series(a: float, ridge: Array, x: float) -> list[Array]:
+    """Taylor coefficients in t of 1 / (1 + ridge (x (1 + t))^a)."""
+    w = ridge * x**a
+    inner = [1 + w] + [w * c for c in _binomials(a)[1:]]
+    found = [1 / inner[0]]
+    for i in range(1, 2 * ORDER):
+        found.append(-sum(inner[k] * found[i - k] for k in range(1, i + 1)) / inner[0])
+    return found
+
+
+def _end(series: list[Array], x: Any) -> Array:
+    """What the Euler-Maclaurin formula takes from one end: f/2 and the odd derivatives with the Bernoulli numbers."""
+    numbers = special.bernoulli(2 * ORDER)
+    return series[0] / 2 + sum(
+        numbers[2 * k] / (2 * k) * series[2 * k - 1] / np.asarray(x, dtype=float) ** (2 * k - 1) for k in range(1, ORDER + 1)
+    )
+
+
+def _corrections(series: Callable[[Any], list[Array]], p: Array) -> Array:
+    """Sum over CUTOFF < j <= P minus the integral, from the Taylor coefficients at both ends; nothing comes from P = inf."""
+    finite = np.isfinite(p)
+    far = np.where(finite, p, CUTOFF)
+    return np.where(finite, _end(series(far), far), 0.0) - _end(series(CUTOFF), CUTOFF)
+
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
+SATURATED, LINEAR = 45.0, 0.05  # of z = -K log(1 - eta x^-a): above the first 1 - e^-z is 1, below the second a series is short
+
+
+def _variance_integral(a: float, eta: float, p: Array, k: Array) -> Array:
+    """Integral of (1 - (1 - eta x^-a)^K)^2 from CUTOFF to P: a flat part, a quadrature in log x, and a power series."""
+    if not p.size:
+        return np.zeros(0)
+    with np.errstate(divide="ignore"):
+        turns = [np.clip((eta / -np.expm1(-z / k)) ** (1 / a), CUTOFF, p) for z in (SATURATED, LINEAR)]
+    flat_end, series_start = turns
+    low, high = np.log(flat_end), np.log(series_start)
+    x = np.exp((high + low)[:, None] / 2 + (high - low)[:, None] / 2 * NODES)
+    middle = (x * np.expm1(k[:, None] * np.log1p(-eta * x**-a)) ** 2) @ WEIGHTS * (high - low) / 2
+    z = k * eta * series_start**-a
+    with np.errstate(invalid="ignore"):
+        span = np.log(p / series_start)
+    once, twice, rest = np.ones_like(k), np.ones_like(k), np.zeros_like(k)
+    for m in range(1, 13):
+        once, twice = once * -(1 - (m - 1) / k) / m, twice * -(2 - (m - 1) / k) / m
+        if m >= 2:
+            grows = 1 - a * m
+            with np.errstate(invalid="ignore", over="ignore"):
+                length = np.where(np.isinf(p), -1 / grows if grows else np.inf, span * special.exprel(grows * span))
+            rest += (twice - 2 * once) * z**m * series_start * length
+    return (flat_end - CUTOFF) + middle + rest
+
+
+def _ridge_sum(a: float, ridge: Array) -> Array:
+    head = sum(1 / (1 + ridge * float(j) ** a) for j in range(1, CUTOFF + 1))
+    s = 1 / a
+    integral = special.betainc(1 - s, s, 1 / (1 + ridge * CUTOFF**a)) * special.beta(1 - s, s) * s * ridge**-s
+    return head + integral - _end(_ridge_series(a, ridge, float(CUTOFF)), CUTOFF)

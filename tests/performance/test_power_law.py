@@ -1,0 +1,179 @@
+"""The solvable model against sums in forty digits, its asymptotics, and the edges of its parameters."""
+
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from limitlib.performance import PowerLawModel, variance_constant
+
+
+def slow(model, N, P, K):
+    """E(N, P, K) term by term in forty digits."""
+    with mp.workdps(40):
+        a, b, eta = mp.mpf(model.a), mp.mpf(model.b), mp.mpf(model.eta)
+        rates = [1 - eta * mp.mpf(j) ** -a for j in range(1, P + 1)]
+        bias = mp.fsum(mp.mpf(j) ** -b * r ** (2 * K) for j, r in enumerate(rates, 1)) + mp.zeta(b, P + 1)
+        return float(bias + mp.mpf(model.noise) / N * mp.fsum((1 - r**K) ** 2 for r in rates))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_the_closed_form_is_the_sum(seed):
+    rng = np.random.default_rng([seed, 41])
+    model = PowerLawModel(rng.uniform(0.3, 4), rng.uniform(1.01, 5), eta=rng.uniform(0.05, 0.95), noise=0.3)
+    N, P, K = 10 ** rng.uniform(0, 4), int(10 ** rng.uniform(0, 3.2)), int(10 ** rng.uniform(0, 8))
+    assert float(model.error(N, P, K)) == pytest.approx(slow(model, N, P, K), rel=1e-10)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.6, 1.2), (1.0, 1.5), (1.5, 2.0), (3.0, 4.0)])
+@pytest.mark.parametrize("K", [1, 7, 1e3, 1e6])
+def test_an_infinite_size_is_the_limit_of_finite_ones(a, b, K):
+    """The tail beyond P is bounded by its own integrals, so the difference is known from both sides."""
+    model = PowerLawModel(a, b, noise=1.0)
+    P = 10.0**9
+    tail = K**2 * model.eta**2 * P ** (1 - 2 * a) / (2 * a - 1)  # of the variance; 1 - (1 - x)^K <= K x
+    whole, cut = float(model.error(100.0, np.inf, K)), float(model.error(100.0, P, K))
+    assert whole - cut == pytest.approx(0.0, abs=tail / 100 + P ** (1 - b) / (b - 1) + 1e-10 * whole)
+
+
+def test_it_broadcasts_and_keeps_shapes():
+    model = PowerLawModel(1.5, 2.0, noise=1.0)
+    found = model.error(np.array([10.0, 100.0])[:, None, None], np.array([1, 50, 5000])[:, None], [0, 1, 1e6, np.inf])
+    assert found.shape == (2, 3, 4)
+    assert found[1, 2, 1] == model.error(100.0, 5000, 1)
+
+
+def test_the_corners():
+    model = PowerLawModel(1.5, 2.0, noise=0.5)
+    assert float(model.error(K=0)) == pytest.approx(math.pi**2 / 6, rel=1e-14)  # nothing learned: all the energy
+    assert float(model.error(P=0, K=7)) == pytest.approx(math.pi**2 / 6, rel=1e-14)
+    assert float(model.error()) == 0.0
+    assert float(model.error(P=100)) == pytest.approx(float(mp.zeta(2, 101)), rel=1e-14)
+    assert float(model.error(N=100, P=10_000)) == pytest.approx(0.5 * 10_000 / 100 + float(mp.zeta(2, 10_001)), rel=1e-12)
+    assert float(model.error(N=100)) == math.inf  # all modes fitted to noise
+    assert float(PowerLawModel(0.5, 2.0, noise=1.0).error(N=100, K=1)) == math.inf  # sum of j^-1
+    assert math.isfinite(PowerLawModel(0.51, 2.0, noise=1.0).error(N=100, K=1))
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1.5), (1.5, 2.0), (2.0, 2.0), (0.951, 1.3478)])
+def test_the_power_law_in_steps(a, b):
+    model = PowerLawModel(a, b)
+    for K, tolerance in ((1e2, 5e-3), (1e3, 5e-4), (1e4, 5e-5)):
+        law = model.prefactors().steps * K ** -model.exponents().steps
+        assert float(model.error(K=K)) / law == pytest.approx(1, abs=tolerance)
+
+
+@pytest.mark.parametrize("x", [0.3, 1.0, 3.0, 10.0])
+def test_the_data_collapse(x):
+    model = PowerLawModel(1.5, 2.0)
+    for K, tolerance in ((1e3, 0.02), (1e4, 0.005), (1e5, 0.001)):
+        P = round(x * K ** (1 / 1.5))
+        collapsed = float(model.error(P=P, K=K)) * K ** model.exponents().steps
+        assert collapsed == pytest.approx(float(model.scaling_function(P / K ** (1 / 1.5))), rel=tolerance)
+
+
+def test_the_additive_law_is_right_up_to_a_factor_of_two_and_not_better():
+    model = PowerLawModel(1.0, 1.5)
+    x = np.geomspace(1e-3, 1e3, 400)
+    ratio = model.scaling_function(x) / (model.prefactors().steps + x**-0.5 / 0.5)
+    assert (ratio >= 0.5).all() and (ratio <= 1).all()
+    assert ratio.min() == pytest.approx(0.6038, abs=1e-3)
+
+
+def test_beyond_the_crossover_the_decay_is_exponential():
+    model = PowerLawModel(1.5, 2.0)
+    P = 4
+    floor = float(model.error(P=P))
+    K = 20 * float(model.crossover(P))
+    rate = math.log((float(model.error(P=P, K=K)) - floor) / (float(model.error(P=P, K=K + 1)) - floor))
+    assert rate == pytest.approx(-2 * math.log1p(-0.5 * P**-1.5), rel=1e-4)
+
+
+@pytest.mark.parametrize(("a", "constant"), [(0.8, 1.8549), (1, 2 * math.log(2)), (1.5, 1.1053), (2, 1.0383), (3, 1.0022)])
+def test_the_variance_constant(a, constant):
+    assert variance_constant(a) == pytest.approx(constant, rel=5e-5)
+    assert variance_constant(1 + 1e-9) == pytest.approx(2 * math.log(2), rel=1e-8)
+    model, K = PowerLawModel(a, 2.0, noise=1.0), 1e7
+    variance = float(model.error(N=1.0, K=K)) - float(model.error(K=K))
+    scale = (0.5 * K) ** (1 / a)
+    assert (variance + 0.5) / scale == pytest.approx(constant, rel=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "size", "error", "x"), [(1.5, 2.0, 0.4, -0.4, 1.2027), (1.0, 1.5, 0.5, -0.25, 1.1320)]
+)
+def test_the_frontier_sits_on_the_crossover(a, b, size, error, x):
+    model = PowerLawModel(a, b)
+    front = model.frontier(np.geomspace(1e4, 1e8, 9))
+    assert np.polyfit(np.log(front.C), np.log(front.P), 1)[0] == pytest.approx(size, abs=0.01)
+    assert np.polyfit(np.log(front.C), np.log(front.error), 1)[0] == pytest.approx(error, abs=0.01)
+    assert front.P[-1] / front.K[-1] ** (1 / a) == pytest.approx(x, rel=0.03)
+    assert model.exponents().frontier_width == pytest.approx(size) and model.exponents().compute == pytest.approx(-error)
+
+
+@pytest.mark.parametrize("C", [1.0, 2.0, 17.0, 300.0, 4321.0])
+def test_the_frontier_is_the_minimum_over_all_sizes(C):
+    model = PowerLawModel(1.2, 1.7)
+    sizes = np.arange(1.0, math.floor(C) + 1)
+    assert float(model.frontier(C).error) == pytest.approx(model.error(P=sizes, K=C / sizes).min(), rel=1e-14)
+
+
+def test_stopping_in_time():
+    model = PowerLawModel(1.5, 2.0, noise=1.0)
+    N = np.geomspace(1e2, 1e6, 5)
+    K = model.stopping_time(N)
+    best = model.error(N=N, K=K)
+    assert K[-1] == pytest.approx(38421, rel=0.01)
+    assert np.polyfit(np.log(N), np.log(best), 1)[0] == pytest.approx(-model.exponents().data, abs=0.01)
+    assert best[-1] * 1e3 == pytest.approx(1.5857, rel=5e-3)
+    for factor in (0.9, 1.1):
+        assert (model.error(N=N, K=K * factor) > best).all()
+    assert PowerLawModel(1.5, 2.0).stopping_time(10.0) == math.inf
+    assert PowerLawModel(0.4, 2.0, noise=1.0).stopping_time(10.0) == 0.0
+
+
+@pytest.mark.parametrize(("a", "constant"), [(1.5, 2.41840), (2.0, 1.57080), (3.0, 1.20920)])
+def test_the_effective_dimension(a, constant):
+    ridge = 1e-6
+    found = float(PowerLawModel(a, 2.0).effective_dimension(ridge))
+    assert (found + 0.5) * ridge ** (1 / a) == pytest.approx(constant, abs=1e-4)
+    with mp.workdps(30):
+        term = lambda j: 1 / (1 + mp.mpf("0.3") * mp.mpf(j) ** mp.mpf(a))  # noqa: E731
+        tail = mp.quad(lambda s: term(1 / s) / s**2, [0, mp.mpf(2) / 4001])  # from 2000.5 on, by the midpoint rule
+        exact = mp.fsum(term(j) for j in range(1, 2001)) + tail
+    assert float(PowerLawModel(a, 2.0).effective_dimension(0.3)) == pytest.approx(float(exact), rel=1e-9)
+    assert PowerLawModel(1.0, 2.0).effective_dimension(0.3) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: PowerLawModel(1.0, 1.0), "b=1.0 must exceed 1"),
+        (lambda: PowerLawModel(0.0, 2.0), "a=0.0 must be positive"),
+        (lambda: PowerLawModel(1.0, 2.0, eta=1.0), "eta=1.0 must lie strictly between"),
+        (lambda: PowerLawModel(1.0, 2.0, noise=-1.0), "noise=-1.0 must be at least 0"),
+        (lambda: PowerLawModel(math.nan, 2.0), "a=nan must be finite"),
+        (lambda: PowerLawModel(1.0, 2.0).error(N=0), "N must be positive"),
+        (lambda: PowerLawModel(1.0, 2.0).error(P=-1), "P must be at least 0"),
+        (lambda: PowerLawModel(1.0, 2.0).error(P=2.5), "P counts modes"),
+        (lambda: PowerLawModel(1.0, 2.0).error(K=math.nan), "K must be at least 0"),
+        (lambda: PowerLawModel(1.0, 2.0).frontier(0.5), "at least 1"),
+        (lambda: PowerLawModel(1.0, 2.0).scaling_function(0.0), "x must be positive"),
+        (lambda: PowerLawModel(1.0, 2.0, noise=1.0).stopping_time(-1.0), "N must be positive"),
+        (lambda: PowerLawModel(2.0, 2.0).effective_dimension(0.0), "ridge must be positive"),
+        (lambda: PowerLawModel(2.0, 2.0).spectrum(0), "modes=0"),
+    ],
+)
+def test_outside_the_theorem_it_says_so(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_gap_makes_the_decay_exponential():
+    """T6.3's hypothesis dropped: with finitely many modes there is no spectral mass at 1, and no power law."""
+    model = PowerLawModel(1.5, 2.0)
+    critical = [float(model.error(K=K)) for K in (1e4, 1e5, 1e6)]
+    gapped = [float(model.error(P=4, K=K)) - float(model.error(P=4)) for K in (120, 140)]
+    assert np.diff(np.log(critical)) == pytest.approx(-math.log(10) / 1.5, rel=1e-2)
+    assert gapped[1] / gapped[0] == pytest.approx((1 - 0.5 * 4**-1.5) ** 40, rel=1e-3)

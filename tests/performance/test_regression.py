@@ -1,0 +1,109 @@
+"""Exact and asymptotic risks of linear regression, each against its simulation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from limitlib.performance import (
+    PowerLawModel,
+    least_squares_risk,
+    one_pass_sgd_risk,
+    random_features_risk,
+    ridge_risk,
+    simulate_one_pass_sgd,
+    simulate_ridge,
+)
+
+SPECTRUM = PowerLawModel(1.5, 1.5).spectrum(2000)
+
+
+def test_least_squares_in_closed_form():
+    found = least_squares_risk(40, [5, 20, 30, 60, 120, 400, 2000], signal=1.0, noise=0.25)
+    assert found == pytest.approx([0.036765, 0.263158, 0.833333, 0.859649, 0.793249, 0.927855, 0.985105], abs=5e-7)
+    assert (least_squares_risk(40, [39, 40, 41], noise=0.25) == math.inf).all()
+    assert least_squares_risk(40, [5, 39, 40], noise=0.0).tolist() == [0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="at least 1"):
+        least_squares_risk(0, 3)
+
+
+@pytest.mark.parametrize("P", [5, 20, 60, 120])
+def test_least_squares_against_draws(P):
+    values = np.ones(P)
+    drawn = simulate_ridge(values, values / P, 40, noise=0.25, draws=200, rng=np.random.default_rng([P, 3]))
+    assert abs(drawn.mean - float(least_squares_risk(40, P, noise=0.25))) < 4 * drawn.standard_error
+
+
+def test_ridgeless_in_the_limit():
+    found = [ridge_risk(*SPECTRUM, N).risk for N in (32, 64, 128, 256, 512)]
+    assert found == pytest.approx([0.582, 0.396, 0.261, 0.163, 0.0927], abs=6e-4)
+
+
+def test_the_equivalent_is_ordinary_least_squares_where_that_is_unique():
+    """noise P / (N - P), which differs from the exact noise P / (N - P - 1) by the -1 only."""
+    values = np.full(20, 3.0)
+    assert ridge_risk(values, values, 100, noise=0.5).risk == pytest.approx(0.5 * 20 / 80, rel=1e-12)
+    assert ridge_risk(values, values, 20, noise=0.5).risk == math.inf  # P = N
+    assert math.isfinite(ridge_risk(values, values, 20, noise=0.5, ridge=1.0).risk)
+
+
+@pytest.mark.parametrize(("N", "P", "total"), [(64, 256, 0.7175), (256, 64, 0.6614), (512, 128, 0.4809), (128, 128, 3.22)])
+def test_random_features(N, P, total):
+    found = random_features_risk(*SPECTRUM, N, P, ridge=1e-3, noise=0.1).risk + 0.1
+    assert found == pytest.approx(total, abs=6e-3 if N == P else 1e-4)
+
+
+def test_many_features_are_the_kernel():
+    kernel = ridge_risk(*SPECTRUM, 64, ridge=1e-2, noise=0.1)
+    features = random_features_risk(*SPECTRUM, 64, 1e9, ridge=1e-2, noise=0.1)
+    assert features.risk == pytest.approx(kernel.risk, rel=1e-6) and features.kappa == pytest.approx(kernel.kappa, rel=1e-6)
+
+
+def test_features_against_draws():
+    drawn = simulate_ridge(*PowerLawModel(1.5, 1.5).spectrum(600), 64, features=160, ridge=1e-3, noise=0.1, draws=40,
+                           rng=np.random.default_rng(8))  # fmt: skip
+    theory = random_features_risk(*PowerLawModel(1.5, 1.5).spectrum(600), 64, 160, ridge=1e-3, noise=0.1).risk
+    assert abs(drawn.mean - theory) < 4 * drawn.standard_error
+
+
+def test_ridgeless_against_draws():
+    spectrum = PowerLawModel(1.5, 1.5).spectrum(600)
+    drawn = simulate_ridge(*spectrum, 64, draws=40, rng=np.random.default_rng(9))
+    assert abs(drawn.mean - ridge_risk(*spectrum, 64).risk) < 4 * drawn.standard_error
+
+
+def test_one_pass_sgd():
+    found = one_pass_sgd_risk(*SPECTRUM, [100, 1000, 3000], eta=0.1, noise=0.1, P=256)
+    assert found + 0.1 == pytest.approx([0.804, 0.414, 0.3115], abs=6e-4)
+    drawn = simulate_one_pass_sgd(*SPECTRUM, 300, eta=0.1, noise=0.1, P=256, draws=16, rng=np.random.default_rng(2))
+    assert abs(drawn.mean - one_pass_sgd_risk(*SPECTRUM, 300, eta=0.1, noise=0.1, P=256)) < 4 * drawn.standard_error
+
+
+def test_sgd_with_large_batches_is_gradient_descent():
+    values, powers = PowerLawModel(1.5, 2.0).spectrum(50)
+    found = one_pass_sgd_risk(values, powers, [0, 1, 25], eta=0.5, batch=10**12)
+    exact = [np.sum(powers * (1 - 0.5 * values) ** (2 * k)) for k in (0, 1, 25)]
+    assert found == pytest.approx(exact, rel=1e-9)
+
+
+def test_too_large_a_step_diverges():
+    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=1.1) == math.inf
+    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=0.5) < 1e-9  # one mode, batch 1: stable below 1
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ridge_risk([1.0, -1.0], [1.0, 1.0], 5), "eigenvalues must be positive"),
+        (lambda: ridge_risk([1.0, math.nan], [1.0, 1.0], 5), "eigenvalues must be positive"),
+        (lambda: ridge_risk([], [], 5), "vectors of one length"),
+        (lambda: ridge_risk([1.0], [1.0], 0), "N=0 must be positive"),
+        (lambda: ridge_risk([1.0], [1.0], 5, ridge=-1), "must be at least 0"),
+        (lambda: random_features_risk([1.0], [1.0], 5, 5, ridge=0.0), "ridge=0.0 must be positive"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], 5, eta=0.0), "eta=0.0 must be positive"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], 5, eta=0.1, P=2), "lie in 0..1"),
+    ],
+)
+def test_bad_input(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
