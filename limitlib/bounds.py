@@ -65,7 +65,7 @@ def vector_norm(v: np.ndarray, p: float = 2) -> np.ndarray:
         scale = rows.max(axis=1)
         usable = (scale > 0) & np.isfinite(scale)
         if usable.any():
-            rows, unit = rows[usable], np.ldexp(1.0, np.frexp(scale[usable])[1])  # a power of two: scaling does not round
+            rows, unit = rows[usable], scale[usable]  # then the largest power is 1, whatever p
             flat[odd[usable]] = ((rows / unit[:, None]) ** p).sum(axis=1) ** (1 / p) * unit
         return flat.reshape(np.shape(size))
 

@@ -192,6 +192,11 @@ def test_the_maximum_is_refused_where_it_is_false():
     assert vector_norm(np.ones(2), 1) == 2 * vector_norm(np.ones(2), math.inf)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 0.4, 1.0, 1e200])
+def test_a_large_exponent_does_not_lose_the_largest_entry(scale):
+    assert vector_norm(np.array([scale, 0.75 * scale]), 10_001) == pytest.approx(scale, rel=1e-12)
+
+
 def test_local_bounds_keep_their_domain():
     ball, box = Ball([0.0], 1.0), Box([0.0], [1.0])
     chain = compose(upper(1, domain=ball), upper(1, domain=box))
