@@ -54,20 +54,16 @@ def vector_norm(v: np.ndarray, p: float = 2) -> np.ndarray:
     if p == 1:
         return np.abs(v).sum(axis=-1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        size = np.sqrt(np.einsum("...i,...i->...", v, v)) if p == 2 else (np.abs(v) ** p).sum(axis=-1) ** (1 / p)
-        safe = 1e-140 if p == 2 else 1e-280 ** (1 / p)
-        if not size.size or (size.min() > safe and size.max() < 1 / safe):
-            return size
-        # Row by row, so that a healthy row keeps the value it would have had alone.
-        flat = np.array(size).reshape(-1)
-        odd = np.flatnonzero(~((flat > safe) & (flat < 1 / safe)))
-        rows = np.abs(v.reshape(flat.size, -1)[odd])
-        scale = rows.max(axis=1)
-        usable = (scale > 0) & np.isfinite(scale)
-        if usable.any():
-            rows, unit = rows[usable], scale[usable]  # then the largest power is 1, whatever p
-            flat[odd[usable]] = ((rows / unit[:, None]) ** p).sum(axis=1) ** (1 / p) * unit
-        return flat.reshape(np.shape(size))
+        if p == 2:
+            size = np.sqrt(np.einsum("...i,...i->...", v, v))
+            if not size.size or (size.min() > 1e-140 and size.max() < 1e140):
+                return size
+        # By shares of the largest entry, row by row, so that a row keeps the value it would have had alone; the root takes back
+        # what a large power makes of the rounding of a share.
+        top = np.abs(v).max(axis=-1, initial=0.0)
+        unit = np.where((top > 0) & np.isfinite(top), top, 1.0)
+        scaled = ((np.abs(v) / unit[..., None]) ** p).sum(axis=-1) ** (1 / p) * unit
+        return scaled if p != 2 else np.where((size > 1e-140) & (size < 1e140), size, scaled)
 
 
 # ----------------------------------------------------------------------------------------------------------------- checks

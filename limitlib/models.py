@@ -326,3 +326,152 @@ class CharResidualMLP(ResidualMLP):
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         return super().forward(self.embed(codes))
+
+
+class Transformer(Ensemble):
+    """Causal character language models in the style of GPT-1 or GPT-2, one member per seed. Experiments E4 and E4b.
+
+    norm: "post", x <- LN(x + attention(x)), x <- LN(x + feed-forward(x)), as GPT-1; or "pre", x <- x + attention(LN(x)),
+    x <- x + feed-forward(LN(x)) with one more LN before the readout, as GPT-2. Weights start Gaussian with deviation 0.02,
+    biases at 0; scaled_init multiplies the projections that write into the stream by 1/sqrt(2 depth) (default: only "pre",
+    as GPT-2). Embedding tied to the readout, learned positions, GELU (erf), feed-forward four times as wide, no dropout.
+
+    Codes have shape (members, batch, tokens), integers below ``vocab``, tokens <= ``context``; states (members, batch,
+    tokens, width); logits (members, batch, tokens, vocab). Attention is written as a softmax and two products, so that
+    derivatives of every order and in both directions exist, which fused attention on a CPU does not give.
+    """
+
+    table: torch.Tensor
+    positions: torch.Tensor
+    attention: torch.Tensor
+    attention_bias: torch.Tensor
+    projection: torch.Tensor
+    projection_bias: torch.Tensor
+    inner: torch.Tensor
+    inner_bias: torch.Tensor
+    outer: torch.Tensor
+    outer_bias: torch.Tensor
+    diagonal: torch.Tensor
+    shift: torch.Tensor
+    final_diagonal: torch.Tensor
+    final_shift: torch.Tensor
+    future: torch.Tensor
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        *,
+        vocab: int,
+        depth: int,
+        width: int = 64,
+        heads: int = 4,
+        norm: str = "pre",
+        context: int = 64,
+        scaled_init: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if norm not in ("pre", "post"):
+            raise ValueError(f"norm={norm!r} is unknown: choose 'pre' (GPT-2 style) or 'post' (GPT-1 style)")
+        if vocab < 2 or context < 1:
+            raise ValueError(f"vocab={vocab}, context={context}: need at least 2 and 1")
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads={heads} must be at least 1 and divide width={width}")
+        super().__init__([1.0] * len(seeds), seeds, depth, width, dtype)
+        self.vocab, self.context, self.heads, self.norm = vocab, context, heads, norm
+        self.final_norm = norm == "pre"
+        self.scaled_init = self.final_norm if scaled_init is None else scaled_init
+        writes = 0.02 * ((2 * depth) ** -0.5 if self.scaled_init else 1.0)
+
+        def make(rng: np.random.Generator) -> dict[str, np.ndarray]:
+            made = {
+                "table": 0.02 * rng.standard_normal((vocab, width)),
+                "positions": 0.02 * rng.standard_normal((context, width)),
+                "attention": 0.02 * rng.standard_normal((depth, width, 3 * width)),
+                "attention_bias": np.zeros((depth, 1, 3 * width)),
+                "projection": writes * rng.standard_normal((depth, width, width)),
+                "projection_bias": np.zeros((depth, 1, width)),
+                "inner": 0.02 * rng.standard_normal((depth, width, 4 * width)),
+                "inner_bias": np.zeros((depth, 1, 4 * width)),
+                "outer": writes * rng.standard_normal((depth, 4 * width, width)),
+                "outer_bias": np.zeros((depth, 1, width)),
+                "diagonal": np.ones((depth, 2, 1, width)),
+                "shift": np.zeros((depth, 2, 1, width)),
+            }
+            if self.final_norm:
+                made |= {"final_diagonal": np.ones((1, width)), "final_shift": np.zeros((1, width))}
+            return made
+
+        self.draw(make)
+        self.register_buffer("future", torch.ones(context, context, dtype=torch.bool).triu(1), persistent=False)
+
+    def layers(self) -> list[tuple[torch.Tensor, ...]]:
+        """Per layer, what ``apply_layer`` needs; one unbind, so that its backward writes all layers' gradients at once."""
+        tensors = (
+            self.attention, self.attention_bias, self.projection, self.projection_bias,
+            self.inner, self.inner_bias, self.outer, self.outer_bias, self.diagonal, self.shift,
+        )  # fmt: skip
+        return list(zip(*(t.unbind(1) for t in tensors), strict=True))
+
+    def attend(self, x: torch.Tensor, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Multi-head causal self-attention of states (members, batch, tokens, width), projected back to the stream."""
+        W, b, projection, projection_bias = tensors
+        members, batch, tokens, width = x.shape
+        heads = torch.baddbmm(b, x.reshape(members, -1, width), W)
+        heads = heads.reshape(members, batch, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = heads.unbind(0)
+        scores = query @ key.mT * (width // self.heads) ** -0.5
+        weights = scores.masked_fill(self.future[:tokens, :tokens], -torch.inf).softmax(-1)
+        mixed = (weights @ value).transpose(2, 3).reshape(members, -1, width)
+        return torch.baddbmm(projection_bias, mixed, projection).reshape(x.shape)
+
+    def feed(self, x: torch.Tensor, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The feed-forward branch, token by token."""
+        W1, b1, W2, b2 = tensors
+        hidden = F.gelu(torch.baddbmm(b1, x.reshape(len(x), -1, self.width), W1))
+        return torch.baddbmm(b2, hidden, W2).reshape(x.shape)
+
+    def normalise(self, x: torch.Tensor, diagonal: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        """LayerNorm of every token with the members' own diagonal and shift (members, 1, width)."""
+        return F.layer_norm(x, (self.width,)) * diagonal.unsqueeze(1) + shift.unsqueeze(1)
+
+    def apply_layer(self, x: torch.Tensor, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """One block with the tensors that ``layers`` lists for it."""
+        diagonal, shift = tensors[8].unbind(1), tensors[9].unbind(1)
+        if self.norm == "pre":
+            x = x + self.attend(self.normalise(x, diagonal[0], shift[0]), tensors[:4])
+            return x + self.feed(self.normalise(x, diagonal[1], shift[1]), tensors[4:8])
+        x = self.normalise(x + self.attend(x, tensors[:4]), diagonal[0], shift[0])
+        return self.normalise(x + self.feed(x, tensors[4:8]), diagonal[1], shift[1])
+
+    def block(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """Block ``layer`` applied to states (members, batch, tokens, width): attention and feed-forward together."""
+        return self.apply_layer(x, self.layers()[layer])
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Token plus position embeddings (members, batch, tokens, width): the stack's input."""
+        if codes.ndim != 3 or len(codes) != self.members or codes.shape[-1] > self.context:
+            expected = f"({self.members}, batch, tokens <= {self.context})"
+            raise ValueError(f"codes has shape {tuple(codes.shape)}; give {expected}, one batch per member")
+        offset = self.vocab * torch.arange(self.members, device=codes.device).reshape(-1, 1, 1)
+        tokens = F.embedding(codes + offset, self.table.reshape(-1, self.width))
+        return tokens + self.positions[:, None, : codes.shape[-1]]
+
+    def stack(self, x: torch.Tensor) -> torch.Tensor:
+        """All blocks, without embedding, final norm and readout: states to states."""
+        for tensors in self.layers():
+            x = self.apply_layer(x, tensors)
+        return x
+
+    def states(self, codes: torch.Tensor) -> list[torch.Tensor]:
+        """The depth + 1 states of the given codes: the embedding, then the output of every block (before a final norm)."""
+        found = [self.embed(codes)]
+        for tensors in self.layers():
+            found.append(self.apply_layer(found[-1], tensors))
+        return found
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Logits (members, batch, tokens, vocab) of the next character after every position of the codes."""
+        x = self.stack(self.embed(codes))
+        if self.final_norm:
+            x = self.normalise(x, self.final_diagonal, self.final_shift)
+        return (x.flatten(1, 2) @ self.table.mT).reshape(*codes.shape, self.vocab)

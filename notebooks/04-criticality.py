@@ -167,7 +167,7 @@ def digits(activation, gains, depth, **options):
 def run(part, specs):
     say = lambda done, total, label: companion.progress(done, total, f"{part}: {label}")  # noqa: E731
     where = dict(backend="loky" if profile == "cpu" and cores > 1 else "serial", n_jobs=cores, device=P["device"])
-    table = sweep(specs, store=companion.store(part), progress=say, **where)
+    table = sweep(specs, store=companion.store(part, specs), progress=say, **where)
     facts = dict(seeds=len(set(table.column("seed"))), profile=profile, text_sha256=corpora.python_source().sha256)
     companion.save_table(f"04-criticality-{part}", table.rows, **facts)
     return table

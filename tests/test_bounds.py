@@ -270,6 +270,11 @@ def test_a_row_keeps_its_norm_whatever_stands_beside_it(seed, p):
         (Box([0.0, -1.0], [1.0, 1.0]), [0.0, 1.0], [-1e-9, 0.0]),
         (TokenBall(1.0), [[0.6, 0.6], [0.0, 0.9]], [[0.6, 0.6], [0.0, 1.1]]),
         (Shell(1.0), [0.9, 0.9], [0.5, 0.5]),
+        (Shell(1.0, 2.0), [0.9, 0.9], [1.5, 1.5]),
+        (Shell(1.0, 2.0), [-1.4, 1.4], [[0.1, 0.1], [2.0, 0.1]]),
+        (Shell(1.0, centred=True), [50.0, 52.0], [[50.0, 50.0], [9.0, 9.1]]),
+        (Shell(1.0, 2.0, centred=True), [[50.0, 52.0], [-1.0, 1.0]], [50.0, 56.0]),
+        (Shell(0.0), [0.0, 0.0], None),
     ],
 )
 def test_membership(domain, inside, outside):
@@ -282,7 +287,8 @@ def test_membership(domain, inside, outside):
 def test_the_inner_ball_lies_in_the_domain(seed, p, q):
     rng = np.random.default_rng(seed)
     x = 0.4 * rng.standard_normal(3)
-    for domain in (Ball(0.3 * rng.standard_normal(3), 1.0, q), Box(-np.ones(3), rng.uniform(0.5, 2, 3)), Shell(0.2)):
+    shells = (Shell(0.2), Shell(0.2, 0.9), Shell(0.1, centred=True), Shell(0.1, 0.8, centred=True))
+    for domain in (Ball(0.3 * rng.standard_normal(3), 1.0, q), Box(-np.ones(3), rng.uniform(0.5, 2, 3)), *shells):
         r = float(domain.inner_radius(x, p))
         if r <= 0:
             continue
@@ -292,6 +298,29 @@ def test_the_inner_ball_lies_in_the_domain(seed, p, q):
         directions[7] = -x  # straight at the hole of the shell
         sphere = x + 0.999999 * r * directions / vector_norm(directions, p)[:, None]
         assert domain.contains(sphere).all()
+
+
+@cases(60)
+@given(st.integers(0, 2**32 - 1))
+def test_shells_hold_exactly_the_points_of_their_norms(seed):
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(rng.uniform(0, 3, 2))
+    x = rng.standard_normal((200, 4)) * rng.uniform(0, 3, (200, 1)) + 100 * rng.integers(0, 2)
+    for centred in (False, True):
+        size = np.linalg.norm(x - x.mean(axis=1, keepdims=True) if centred else x, axis=1)
+        clear = (np.abs(size - low) > 1e-9) & (np.abs(size - high) > 1e-9)
+        inside = Shell(low, high, centred=centred).contains(x)
+        assert (inside == ((low <= size) & (size <= high)))[clear].all()
+
+
+def test_a_shell_without_an_outer_end_is_the_old_one():
+    assert Shell(1.0) == Shell(1.0, math.inf) != Shell(1.0, 2.0)
+    assert Shell(1.0) != Shell(1.0, centred=True)
+    assert Shell(1.0, 3.0).inner_radius(np.array([2.5, 0.0])) == pytest.approx(0.5)
+    assert Shell(1.0, 3.0).inner_radius(np.array([1.2, 0.0])) == pytest.approx(0.2)
+    assert Shell(1.0, 3.0).inner_radius(np.array([4.0, 0.0])) == pytest.approx(-1.0)
+    # adding a constant vector changes nothing once the mean is taken off
+    assert Shell(1.0, centred=True).inner_radius(np.array([7.0, 10.0])) == pytest.approx(3 / math.sqrt(2) - 1)
 
 
 def test_the_inner_ball_is_not_needlessly_small():
@@ -347,6 +376,9 @@ def test_domains_are_values():
         (lambda: TokenBall(-1.0), "R must be at least 0"),
         (lambda: TokenBall(1.0).contains([1.0]), "shape"),
         (lambda: Shell(math.nan), "r_min must not be NaN"),
+        (lambda: Shell(-1.0), "r_min must be at least 0"),
+        (lambda: Shell(2.0, 1.0), "r_max must be at least 2"),
+        (lambda: Shell(2.0, math.nan), "r_max must not be NaN"),
         (lambda: Product((WholeSpace(),)).contains([1.0]), "one point for each factor"),
     ],
 )

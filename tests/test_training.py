@@ -3,15 +3,30 @@
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from limitlib import training
-from limitlib.training import DescentSpec, DigitsSpec, Run, Spec, SweepError, Table, TextSpec, sweep, train
+from limitlib.companion import store
+from limitlib.companion.dependencies import PACKAGE, Library
+from limitlib.training import (
+    DescentSpec,
+    DigitsSpec,
+    LanguageSpec,
+    Run,
+    Spec,
+    SweepError,
+    Table,
+    TextSpec,
+    sweep,
+    sweeps,
+    train,
+)
 
 QUICK = DigitsSpec((0, 1), (0.8, 1.2), 2, steps=5, probes=2)
 SPECS = [replace(QUICK, depth=L, activation=a) for L in (1, 2, 3) for a in ("tanh", "relu")]
@@ -150,13 +165,13 @@ def test_a_sweep_is_its_runs_in_order_and_is_not_run_twice(tmp_path, monkeypatch
     assert first.rows == tuple(row for spec in SPECS for row in train(spec).rows)
     assert [t[0] for t in told] == [1, 2, 3, 4, 5, 6] and told[-1][1] == 6
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{s.label}.json" for s in SPECS)
-    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("ran again"))
+    monkeypatch.setattr(sweeps, "train", lambda *_, **__: pytest.fail("ran again"))
     assert sweep(SPECS, store=tmp_path) == first
     assert sweep(SPECS[::-1], store=tmp_path).rows[0] == first.rows[-4]
 
 
 def test_an_interrupted_sweep_resumes(tmp_path, monkeypatch):
-    real, ran = training.train, []
+    real, ran = sweeps.train, []
 
     def interrupted(spec, *, device):
         if len(ran) == 2:
@@ -164,11 +179,11 @@ def test_an_interrupted_sweep_resumes(tmp_path, monkeypatch):
         ran.append(spec)
         return real(spec, device=device)
 
-    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr(sweeps, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sweep(SPECS, store=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(training, "train", lambda spec, *, device: ran.append(spec) or real(spec, device=device))
+    monkeypatch.setattr(sweeps, "train", lambda spec, *, device: ran.append(spec) or real(spec, device=device))
     resumed = sweep(SPECS, store=tmp_path)
     assert ran == SPECS and resumed.rows == tuple(row for spec in SPECS for row in real(spec).rows)
 
@@ -194,14 +209,14 @@ def test_an_altered_file_is_not_believed(tmp_path, change):
 
 
 def test_one_failing_run_does_not_end_the_sweep(tmp_path, monkeypatch):
-    real = training.train
+    real = sweeps.train
 
     def fragile(spec, *, device):
         if spec == SPECS[1]:
             raise FloatingPointError("went wrong")
         return real(spec, device=device)
 
-    monkeypatch.setattr(training, "train", fragile)
+    monkeypatch.setattr(sweeps, "train", fragile)
     with pytest.raises(SweepError, match="1 of 6 runs failed") as caught:
         sweep(SPECS, store=tmp_path)
     assert caught.value.failures == {SPECS[1].label: "FloatingPointError: went wrong"}
@@ -264,3 +279,46 @@ def test_dask_gives_the_same_table(tmp_path):
 def test_a_run_says_what_it_is():
     run = train(replace(QUICK, steps=0))
     assert isinstance(run, Run) and isinstance(run.spec, Spec) and run.device == "cpu" and run.seconds > 0
+
+
+# --- what a change of code touches
+
+
+CHANGES = {  # a room: code there, and what it becomes
+    "text.py": ("1 - step / spec.steps", "1 - step / spec.steps**2"),
+    "digits.py": ("losses(net(x[chosen]), y[chosen]).sum()", "losses(net(x[chosen]), y[chosen]).mean()"),
+    "sweeps.py": ("train(spec, device=device)", "train(spec)"),
+    "language.py": ("clip_members(net)", "clip_members(net, 2.0)"),
+}
+
+
+def test_notebook_04_depends_on_the_training_it_uses_and_on_no_other(tmp_path):
+    notebook = Path(__file__).parents[1] / "notebooks" / "04-criticality.py"
+    copy = shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = Library(copy).closure(notebook)
+    touched = {}
+    for room, (old, new) in CHANGES.items():
+        file = copy / "training" / room
+        source = file.read_text()
+        assert old in source
+        file.write_text(source.replace(old, new))
+        after = Library(copy).closure(notebook)
+        touched[room] = {name for name in after if after[name] != before.get(name)}
+        file.write_text(source)
+    # What is registered with another room's function is module-level work of its own room.
+    assert touched["text.py"] == {"limitlib.training.text (module level)"}
+    assert touched["digits.py"] == {"limitlib.training.digits (module level)"}
+    assert touched["sweeps.py"] == {"limitlib.training.sweeps.attempt"}
+    assert touched["language.py"] == set()
+    uses_language = Library(copy).closure("from limitlib.training import LanguageSpec, sweep\nsweep([LanguageSpec((0,), 2)])")
+    assert {"limitlib.training.language (module level)", "limitlib.models.Transformer"} <= uses_language.keys()
+    assert not any(".text" in name for name in uses_language)
+
+
+def test_a_store_is_named_by_the_code_that_trains_its_specs(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMITLIB_STORE", str(tmp_path))
+    specs = {"digits": QUICK, "text": TextSpec((0,), 2), "language": LanguageSpec((0,), 2)}
+    found = {name: store("part", [spec]) for name, spec in specs.items()}
+    assert len(set(found.values())) == 3 and all(folder.is_dir() for folder in found.values())
+    assert store("part", [replace(QUICK, depth=5), QUICK]) == found["digits"]
+    assert store("part", [*specs.values()]) not in found.values()

@@ -1,4 +1,4 @@
-"""The command line: ``limitlib run | html | ledger | data``. Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted."""
+"""The command line: ``limitlib run | html | ledger | data | audit``. Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limitlib import __version__
+from limitlib.companion import audit_command
 from limitlib.companion.paths import CompanionError, UsageError
 
 EXAMPLES = """examples:
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   limitlib run --check                say what is stale and why; run nothing (exit code 1 if something is)
   limitlib ledger --differing         the numbers that are not what they must be
   limitlib data fetch                 download every registered data set into the cache
+  limitlib audit FOLDER --html a.html Lipschitz bounds and layer-by-layer measures of a network on this machine
 """
 
 
@@ -168,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
         prog="limitlib", formatter_class=shape, epilog=EXAMPLES, description="The limit theory of foundation models, executable"
     )
     top.add_argument("--version", action="version", version=f"limitlib {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="run | html | ledger | data")
+    commands = top.add_subparsers(dest="command", required=True, metavar="run | html | ledger | data | audit")
 
     one = commands.add_parser("run", help="run the stale notebooks", epilog=EXAMPLES, formatter_class=shape)
     one.add_argument("notebook", nargs="*", help="a name, number or prefix (default: all)")
@@ -193,6 +195,8 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("action", choices=["list", "fetch"], nargs="?", default="list")
     four.add_argument("name", nargs="*", help="data sets (default: all)")
     four.set_defaults(do=data)
+
+    audit_command.add_to(commands)
     return top
 
 

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,15 @@ def load_table(table: str) -> tuple[dict[str, list[str]], dict[str, Any]]:
     return columns(rows), json.loads(base.with_suffix(".json").read_text())
 
 
-def store(part: str) -> Path:
-    """A folder for the finished runs of a sweep: an interrupted notebook resumes from it.
+def store(part: str, specs: Iterable[object]) -> Path:
+    """A folder for the finished runs of a sweep over these specs: an interrupted notebook resumes from it.
 
-    Its name carries a digest of the training code, so that runs of other code are never taken for these.
+    Its name carries a digest of the code that trains such specs, so that runs of other code are never taken for these.
     """
     from limitlib.companion.dependencies import digest
 
-    code = digest(["limitlib.training.train", "limitlib.training.sweep"])[:12]
+    kinds = sorted({f"{type(spec).__module__}.{type(spec).__qualname__}" for spec in specs})
+    code = digest(["limitlib.training.sweep", *kinds])[:12]
     base = Path(os.environ.get("LIMITLIB_STORE") or paths.build() / "store")
     folder = base / f"{name()}-{part}-{code}"
     folder.mkdir(parents=True, exist_ok=True)

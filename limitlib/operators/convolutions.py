@@ -51,15 +51,15 @@ def conv_norm(
 ) -> Bound:
     """Bracket of the l2 norm of a convolution (as in torch.nn.Conv1d, 2d, 3d) on inputs of a given spatial size.
 
-    weight: (outputs, inputs / groups, *kernel), array or tensor. input_shape: the spatial sizes, without batch and channels.
+    weight: ``(outputs, inputs / groups, *kernel)``, array or tensor. input_shape: the spatial sizes, without channels.
     padding: numbers, "valid" or "same" (stride 1; an odd total pads more at the end, as torch does); padding_mode "zeros" or
     "circular". The bias plays no part. Of several groups the largest norm counts: they act on separate channels.
 
     Small operators are written out as matrices (relative width at most 1e-6, mostly kind "exact"), and so are larger ones, up
     to some 4000 x 4000, where the torus leaves more than one per cent. Others: the upper end is the norm on a torus, proved by
-    Cholesky factorisations of s^2 I - C*C for the symbols C at all frequencies; the lower end is attained by ``witness``, an
-    input of unit norm and shape (inputs, *input_shape). Both are rounded outward; kind "certified". The width is that between
-    the torus and the image: it shrinks as the image grows. ``rtol`` bounds what is lost on top. A large circular convolution
+    Cholesky factorisations of s^2 I - C'C for the symbols C at all frequencies; the lower end is attained by ``witness``, an
+    input of unit norm and shape ``(inputs, *input_shape)``. Both are rounded outward; kind "certified". The width is that of
+    torus against image: it shrinks as the image grows. ``rtol`` bounds what is lost on top. A large circular convolution
     whose stride does not divide the image gets the upper end of stride 1, which is wide; ``source`` says so.
 
     A transposed convolution has the norm of its adjoint: pass its weight as it is, and its OUTPUT size as input_shape.

@@ -116,7 +116,7 @@ class JacobianNorms:
     lower, upper: float64 (...), one per point. ``lower`` is attained: |J v| for the unit vector v in ``vectors``, rounded
     down; ``upper`` is inf unless the Jacobian was small enough to be written out. Points whose Jacobian is not finite hold nan.
     residual: |J'J v - |Jv|^2 v| / |Jv|, how far the search is from a singular value (0 where the Jacobian was written out).
-    points, vectors: float64 (..., *point). dtype: that of the map, "float32" or "float64".
+    points, vectors: float64 ``(..., *point)``. dtype: that of the map, "float32" or "float64".
     """
 
     lower: np.ndarray
@@ -230,7 +230,7 @@ def jacobian_norm(
 ) -> JacobianNorms:
     """Top singular value of the Jacobian of ``f`` at every point of ``x``, by products with it: for maps of any size.
 
-    x: (..., *point) float32 or float64 tensor, where a point takes the last ``point_dims`` dimensions: 1 for vectors, 2 for
+    x: ``(..., *point)`` float32 or float64 tensor, where a point takes the last ``point_dims`` dimensions: 1 for vectors, 2 for
     token matrices (..., tokens, d). ``f`` keeps the leading dimensions and treats each point on its own; it must be twice
     differentiable by torch (networks are). Its parameters get no gradients, and those of ``x`` are left alone.
 

@@ -140,18 +140,6 @@ def _unit(n: int, i: int) -> np.ndarray:
     return np.eye(1, n, i)[0]
 
 
-def lp_norm(v: np.ndarray, p: float) -> np.ndarray:
-    """l_p norm over the last axis for every p, also where |v|^p underflows: relative error below (n + 10) eps."""
-    if p in (1, 2, math.inf):
-        return vector_norm(v, p)
-    v = np.abs(v)
-    top = v.max(axis=-1, keepdims=True)
-    # The p-th root takes back what the power made of the rounding of the quotient.
-    with np.errstate(under="ignore"):
-        shares = (v / np.where(top > 0, top, 1.0)) ** p
-        return top[..., 0] * shares.sum(axis=-1) ** (1 / p)
-
-
 def gamma(k: int) -> float:
     """Relative error of k float64 operations in a row, k u / (1 - k u), rounded up."""
     return k * UNIT / (1 - k * UNIT) * (1 + 4 * EPS)
@@ -162,7 +150,7 @@ def attained(A: np.ndarray, x: np.ndarray, p: float, q: float) -> float:
     m, n = A.shape
     y = np.abs(A @ x)
     y = np.maximum(y - gamma(n + 2) * (np.abs(A) @ np.abs(x)), 0.0)
-    above, below = float(lp_norm(y, q)), float(lp_norm(x, p))
+    above, below = float(vector_norm(y, q)), float(vector_norm(x, p))
     value = above * (1 - (m + 20) * EPS) / (below * (1 + (n + 20) * EPS))
     return max(0.0, round_down(value, 4))
 
@@ -182,7 +170,7 @@ def _spectral(A: np.ndarray, rtol: float) -> tuple[float, float, np.ndarray, str
 
     def better(v: np.ndarray, best: tuple[float, np.ndarray]) -> tuple[float, np.ndarray]:
         x = B @ v if wide else v
-        length = float(lp_norm(x, 2))
+        length = float(vector_norm(x, 2))
         if length == 0.0:
             return best
         x = x / length
@@ -296,12 +284,12 @@ def _up(value: float, A: np.ndarray) -> float:
 
 def _columns(A: np.ndarray, q: float) -> float:
     """Upper bound of |A|_{1 -> q}, exact up to rounding."""
-    return _up(float(lp_norm(A.T, q).max()), A)
+    return _up(float(vector_norm(A.T, q).max()), A)
 
 
 def _rows(A: np.ndarray, p: float) -> float:
     """Upper bound of |A|_{p -> inf}, exact up to rounding."""
-    return _up(float(lp_norm(A, _dual(p)).max()), A)
+    return _up(float(vector_norm(A, _dual(p)).max()), A)
 
 
 def _aligned(w: np.ndarray, p: float) -> np.ndarray:
@@ -319,16 +307,16 @@ def _aligned(w: np.ndarray, p: float) -> np.ndarray:
     with np.errstate(under="ignore"):
         x = signs * np.abs(w) ** (_dual(p) - 1)
     x[0, scale == 0] = 1.0
-    return x / lp_norm(x.T, p)
+    return x / vector_norm(x.T, p)
 
 
 def _closed_form(A: np.ndarray, p: float, q: float) -> tuple[float, float, np.ndarray, str]:
     if p == 1:
         upper, source = _columns(A, q), "largest column norm"
-        x = _unit(A.shape[1], int(lp_norm(A.T, q).argmax()))
+        x = _unit(A.shape[1], int(vector_norm(A.T, q).argmax()))
     else:
         upper, source = _rows(A, p), "largest dual norm of a row"
-        row = A[lp_norm(A, _dual(p)).argmax()]
+        row = A[vector_norm(A, _dual(p)).argmax()]
         x = _aligned(row[:, None], p)[:, 0]
     return attained(A, x, p, q), upper, x, source
 
@@ -354,7 +342,7 @@ def _hard(A: np.ndarray, p: float, q: float, rng: np.random.Generator | None) ->
 def _over_signs(A: np.ndarray, q: float) -> tuple[float, np.ndarray]:
     """Certified upper bound of |A|_{inf -> q}, attained at a sign vector up to rounding, and that vector."""
     m, n = A.shape
-    error = float(lp_norm(gamma(n + 2) * np.abs(A).sum(axis=1), q))
+    error = float(vector_norm(gamma(n + 2) * np.abs(A).sum(axis=1), q))
     bits = np.arange(n - 1)
     best, arg = -1.0, np.ones(n)
     block = max(1, min(2 ** (n - 1), 2**21 // m))
@@ -362,7 +350,7 @@ def _over_signs(A: np.ndarray, q: float) -> tuple[float, np.ndarray]:
         codes = np.arange(start, min(start + block, 2 ** (n - 1)))
         signs = np.ones((len(codes), n))
         signs[:, 1:] -= 2.0 * ((codes[:, None] >> bits) & 1)
-        values = lp_norm(signs @ A.T, q)
+        values = vector_norm(signs @ A.T, q)
         k = int(values.argmax())
         if values[k] > best:
             best, arg = float(values[k]), signs[k]
@@ -373,8 +361,8 @@ def _inequalities(A: np.ndarray, p: float, q: float, spectral: float) -> Iterato
     """Upper bounds of |A|_{p -> q}, 1 < p and q < inf, each with its reason."""
     m, n = A.shape
     x, y = 1 / p, 1 / q
-    yield _up(float(lp_norm(lp_norm(A, _dual(p)), q)), A), "l_q norm of the rows' dual norms"
-    yield _up(float(lp_norm(lp_norm(A.T, q), _dual(p))), A), "dual norm of the columns' l_q norms"
+    yield _up(float(vector_norm(vector_norm(A, _dual(p)), q)), A), "l_q norm of the rows' dual norms"
+    yield _up(float(vector_norm(vector_norm(A.T, q), _dual(p))), A), "dual norm of the columns' l_q norms"
     yield _up(n ** max(0.0, 0.5 - x) * spectral * m ** max(0.0, y - 0.5), A), "equivalence with the spectral norm"
     if p <= q:
         yield from _interpolations(A, x, y, spectral)
@@ -410,19 +398,19 @@ def _interpolations(A: np.ndarray, x: float, y: float, spectral: float) -> Itera
 def _boyd(A: np.ndarray, p: float, q: float, start: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
     """Best attained value and its vector: the power method of Boyd (1974) from several starts; it never decreases the value."""
     n = A.shape[1]
-    largest = lp_norm(A.T, q).argsort()[-4:]
-    rows = A[lp_norm(A, 1).argsort()[-4:]]
+    largest = vector_norm(A.T, q).argsort()[-4:]
+    rows = A[vector_norm(A, 1).argsort()[-4:]]
     X = np.column_stack([start, np.eye(n)[:, largest], np.sign(rows).T, rng.standard_normal((n, 16))])
     X[:, ~X.any(axis=0)] = 1.0
-    X = X / lp_norm(X.T, p)
+    X = X / vector_norm(X.T, p)
     value = np.zeros(X.shape[1])
     for _ in range(100):
         Y = A @ X
-        old, value = value, lp_norm(Y.T, q)
+        old, value = value, vector_norm(Y.T, q)
         if (value <= old * (1 + 1e-13)).all():
             break
         X = _aligned(A.T @ _aligned(Y, _dual(q)), p)
-    x = X[:, int(lp_norm((A @ X).T, q).argmax())]
+    x = X[:, int(vector_norm((A @ X).T, q).argmax())]
     return attained(A, x, p, q), x
 
 
@@ -438,7 +426,7 @@ def _large_sparse_bound(A: Any, p: float, q: float, rtol: float, rng: np.random.
     columns, r = (A.tocsc(), q) if p == 1 else (A.T.tocsc(), _dual(p))
     best, where = 0.0, 0
     for j in range(0, columns.shape[1], 64):
-        sizes = lp_norm(as_float64("A", columns[:, j : j + 64].toarray()).T, r)
+        sizes = vector_norm(as_float64("A", columns[:, j : j + 64].toarray()).T, r)
         if sizes.max() > best:
             best, where = float(sizes.max()), j + int(sizes.argmax())
     if p == 1:
@@ -468,8 +456,8 @@ def _operator_bound(A: LinearOperator, p: float, q: float, rtol: float, rng: np.
     if value == 0.0:
         return Bound(0.0, 0.0, kind="probabilistic", witness=_unit(n, 0), source="A maps a random vector to zero")
     x = v if n <= m else forward(v)
-    x = x / lp_norm(x, 2)
-    lower = float(lp_norm(_finite(A.matvec(x)), 2)) / float(lp_norm(x, 2)) * (1 - (m + n + 40) * EPS)
+    x = x / vector_norm(x, 2)
+    lower = float(vector_norm(_finite(A.matvec(x)), 2)) / float(vector_norm(x, 2)) * (1 - (m + n + 40) * EPS)
     rounding = 1 + 1e-10 + (m + n) * EPS
     if steps == small:
         upper, source = value * rounding, f"{steps} Golub-Kahan steps from a random start span the space with probability one"
@@ -500,7 +488,7 @@ def _golub_kahan(forward: Any, back: Any, n: int, steps: int, rng: np.random.Gen
     def random_direction(basis: list[np.ndarray], size: int) -> np.ndarray:
         w = rng.standard_normal(size)
         w = orthogonal(w, basis) if basis else w
-        return w / lp_norm(w, 2)
+        return w / vector_norm(w, 2)
 
     V: list[np.ndarray] = [random_direction([], n)]
     U: list[np.ndarray] = []
@@ -508,11 +496,11 @@ def _golub_kahan(forward: Any, back: Any, n: int, steps: int, rng: np.random.Gen
     beta: list[float] = []
     for k in range(steps):
         u = _finite(forward(V[k]))
-        scale = max([float(lp_norm(u, 2)), *alpha, *beta])
+        scale = max([float(vector_norm(u, 2)), *alpha, *beta])
         if scale == 0.0:
             return 0.0, V[0], steps
         u = orthogonal(u, U) if U else u
-        a = float(lp_norm(u, 2))
+        a = float(vector_norm(u, 2))
         if a <= 1e-15 * scale:  # V[k] is mapped into what is known already: an arbitrary new output direction, weight zero
             a, u = 0.0, random_direction(U, u.size) if u.size > k else np.zeros_like(u)
         else:
@@ -522,7 +510,7 @@ def _golub_kahan(forward: Any, back: Any, n: int, steps: int, rng: np.random.Gen
         if k == steps - 1:
             break
         w = orthogonal(_finite(back(u)), V)
-        b = float(lp_norm(w, 2))
+        b = float(vector_norm(w, 2))
         if b <= 1e-15 * scale:  # the Krylov space is complete; go on in a new direction, which can only help
             b, w = 0.0, random_direction(V, n)
         else:

@@ -9,6 +9,7 @@ import scipy.sparse
 import torch
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from limitlib.bounds import vector_norm
 from limitlib.operators import matrices, operator_norm
 
 INF = math.inf
@@ -278,7 +279,7 @@ def test_hard_norms_too_large_to_enumerate_say_so():
 def test_exponents_whose_powers_underflow():
     """0.4^10001 is no float64, but the norm is at least 0.4."""
     v = np.array([[0.4, 0.3]])
-    assert matrices.lp_norm(v, 10001.0) == pytest.approx([0.4], rel=1e-15)
+    assert vector_norm(v, 10001.0) == pytest.approx([0.4], rel=1e-15)
     assert operator_norm(v.T, 3, 10001).contains(0.4) and operator_norm(v, 10001 / 10000, 7).contains(0.4)
 
 
