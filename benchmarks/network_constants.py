@@ -148,7 +148,7 @@ def by_cvxpy(problem, solver):
     """LipSDP-Neuron as a model of cvxpy: the bound that the solver's multipliers prove, and the one that it reports."""
     import cvxpy as cp
 
-    P, Q = problem.factors()
+    P, Q = problem.factors
     n, d = problem.C.shape[1], problem.inputs
     rho, multipliers = cp.Variable(nonneg=True), cp.Variable(len(P), nonneg=True)
     half = P.T @ cp.diag(multipliers) @ Q

@@ -197,6 +197,7 @@ class _Node:
     point: Array | None
     rho: float
     multipliers: Array  # one for each hidden neuron of the network
+    problem: tuple[SlopeProblem, NDArray[np.intp]] | None = None  # with the decided neurons eliminated; numbers of the others
 
 
 class _Search:
@@ -421,16 +422,16 @@ class _Search:
         return problem, np.concatenate([self.offsets[node.layer + s] + u for s, u in enumerate(undecided)])
 
     def _semidefinite(self, node: _Node, later: list[Signs]) -> None:
-        problem, numbers = self._slope_problem(node, later)
-        if problem.C.shape[1] > LMI_ORDER:
+        if self.network.inputs + int((node.signs == 0).sum() + sum((s == 0).sum() for s in later)) > LMI_ORDER:
             return
+        node.problem = problem, numbers = self._slope_problem(node, later)
         bar = self._bar() ** 2
         rho, values, _, used = descend(
             problem,
             node.rho,
             node.multipliers[numbers],
             iters=12,
-            gap=3e-3,
+            gap=1e-2,
             enough=bar * (1 - 1e-7),
             hopeless=bar,
             deadline=self.deadline,
@@ -445,14 +446,11 @@ class _Search:
 
     def _guess(self, node: _Node, free: NDArray[np.intp]) -> tuple[Signs, Array]:
         """Signs of the free neurons that the upper bound would like, and how much each matters."""
-        later = self.network.later_signs(node.forms, node.signs, node.layer)
-        if self.norm == (2.0, 2.0) and node.rho > 0:
-            problem, numbers = self._slope_problem(node, later)
-            if problem.C.shape[1] <= LMI_ORDER:
-                M = problem.matrix(node.rho, node.multipliers[numbers])
-                z = np.linalg.eigh(M)[1][:, 0]
-                into = problem.C[: len(free)] @ z
-                out = z[self.network.inputs : self.network.inputs + len(free)]
-                guess = np.where(out * np.sign(into) > 0.5 * np.abs(into), 1, -1).astype(np.int8)
-                return guess, node.multipliers[numbers[: len(free)]] * into**2
+        if node.problem is not None:
+            problem, numbers = node.problem
+            z = np.linalg.eigh(problem.matrix(node.rho, node.multipliers[numbers]))[1][:, 0]
+            into = problem.C[: len(free)] @ z
+            out = z[self.network.inputs : self.network.inputs + len(free)]
+            guess = np.where(out * np.sign(into) > 0.5 * np.abs(into), 1, -1).astype(np.int8)
+            return guess, node.multipliers[numbers[: len(free)]] * into**2
         return self.network.interval_guess(node.forms, node.signs, node.layer, free, self.norm)

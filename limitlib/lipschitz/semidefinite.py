@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 
 from limitlib.bounds import Bound, multiply_up, round_up
 from limitlib.operators import operator_norm
@@ -62,6 +61,12 @@ class SlopeProblem:
     def inputs(self) -> int:
         return self.C.shape[1] - self.C.shape[0]
 
+    @functools.cached_property
+    def gram(self) -> Array:
+        """O'O."""
+        return self.O.T @ self.O
+
+    @functools.cached_property
     def factors(self) -> tuple[Array, Array]:
         """P and Q with rows e_i - a C_i and e_i - b C_i."""
         m, d = self.C.shape[0], self.inputs
@@ -71,9 +76,13 @@ class SlopeProblem:
 
     def matrix(self, rho: float, multipliers: Array) -> Array:
         """M for these multipliers, shape (d + m, d + m)."""
-        P, Q = self.factors()
-        half = P.T @ (multipliers[:, None] * Q)
-        M = 0.5 * (half + half.T) - self.O.T @ self.O
+        return self.change(rho, multipliers) - self.gram
+
+    def change(self, rho: float, multipliers: Array) -> Array:
+        """The part of M that depends on the multipliers, and linearly so."""
+        P, Q = self.factors
+        half = P.T @ ((0.5 * multipliers)[:, None] * Q)
+        M = half + half.T
         M.flat[: self.inputs * (M.shape[0] + 1) : M.shape[0] + 1] += rho
         return M
 
@@ -87,7 +96,7 @@ class SlopeProblem:
             return False
         # A congruence with powers of two rounds nothing and brings the diagonal to [1/2, 2].
         unit = np.ldexp(1.0, -(np.frexp(diagonal)[1] // 2))
-        P, Q = self.factors()
+        P, Q = self.factors
         absP, absQ, absO = np.abs(P), np.abs(Q), np.abs(self.O)
         terms = len(multipliers) + len(self.O) + 8
         size = terms * EPS * (absP.T @ (multipliers[:, None] * absQ) + absO.T @ absO)
@@ -124,11 +133,10 @@ def descend(
     constraints have rank two, so that the Schur complement costs a few matrix products. Stops at the relative ``gap``, at a
     rho below ``enough``, once the optimum is above ``hopeless``, or when steps or time are used up.
     """
-    P, Q = problem.factors()
+    P, Q = problem.factors
     m, n = problem.C.shape
     d = problem.inputs
     signed = problem.slopes[0] * problem.slopes[1] > 0  # otherwise positivity of the multipliers follows from that of M
-    F0 = -problem.O.T @ problem.O
     y = np.concatenate([[rho], multipliers])
     objective = np.zeros(m + 1)
     objective[0] = 1.0
@@ -151,7 +159,7 @@ def descend(
         short = objective - against(X)
         short[1:] -= x
         missing = float(np.abs(short * y).sum())
-        bound = -float(np.einsum("ij,ij->", F0, X)) - missing  # missing: how far X is from feasible, in units of rho
+        bound = float(np.einsum("ij,ij->", problem.gram, X)) - missing  # missing: how far X is from feasible, in units of rho
         optimum = max(optimum, bound)
         if y[0] - optimum <= gap * y[0] or y[0] <= enough or optimum >= hopeless:
             break
@@ -160,9 +168,8 @@ def descend(
             H.flat[m + 2 :: m + 2] += x / y[1:]
         H *= y * y[:, None]  # relative steps: the multipliers may live on very different scales
         H.flat[:: m + 2] *= 1 + 1e-13
-        try:
-            factor = cho_factor(H, lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        factor, failed = dpotrf(H, lower=1)
+        if failed:
             break
         centre = against(S)
         if signed:
@@ -171,8 +178,8 @@ def descend(
         def direction(target: float, second: Array, second_x: Array) -> tuple[Array, Array, Array, Array]:
             rest = target * centre - against(second) - objective  # noqa: B023
             rest[1:] -= second_x
-            dy = y * cho_solve(factor, y * rest, check_finite=False)  # noqa: B023
-            dM = problem.matrix(dy[0], dy[1:]) - F0
+            dy = y * dpotrs(factor, y * rest, lower=1)[0]  # noqa: B023
+            dM = problem.change(dy[0], dy[1:])
             product = X @ dM @ S  # noqa: B023
             dX = target * S - X - 0.5 * (product + product.T) - second  # noqa: B023
             dx = (target / y[1:] - x * (1 + dy[1:] / y[1:]) - second_x) if signed else np.zeros(m)  # noqa: B023
@@ -255,8 +262,8 @@ def _schur(P: Array, Q: Array, X: Array, S: Array, d: int) -> Array:
 
 def _reach(L: Array, step: Array) -> float:
     """Largest alpha with L L' + alpha step positive semidefinite."""
-    half = solve_triangular(L, step, lower=True, check_finite=False)
-    low = float(np.linalg.eigvalsh(solve_triangular(L, half.T, lower=True, check_finite=False))[0])
+    half = dtrtrs(L, step, lower=1)[0]
+    low = float(np.linalg.eigvalsh(dtrtrs(L, half.T, lower=1)[0])[0])
     return -1 / low if low < 0 else math.inf
 
 

@@ -473,6 +473,8 @@ class Walker:
         if math.isfinite(upper) and (wrong := _relative_error(parts)):
             # The folded matrices carry rounding errors. The bound is at most this polynomial with positive coefficients in
             # Frobenius norms and lengths of biases, of degree 5, so the errors add at most 6 times their relative size of it.
+            # The largest weight p is no polynomial of the logits; its logarithm moves by 2 (1 - p) <= 2 (n - 1) exp(-2 logit)
+            # times what they move by, so by some 2 log n times their relative error: the factor 8 leaves room for it.
             size = [frobenius(part.dense(x.shape[-1])) for part in parts]
             logit = multiply_up(size[0] * radius + _length(parts[0].shift), size[1]) * (1.0 if scale is None else abs(scale))
             crude = product_up([size[2] * radius + _length(parts[2].shift) + size[2], 1.0 if o is None else frobenius(o[0])])
