@@ -1,0 +1,165 @@
+"""From metric entropy to generalisation: Dudley's integral and what it gives, and complexities of spectral norms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from limitlib.bounds import Bound
+from limitlib.operators import operator_norm
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An enclosure of an integral of a monotone function: ``low <= integral <= high``, up to rounding."""
+
+    low: float
+    high: float
+
+
+def dudley_integral(
+    log_N: Callable[[float], float | Bound], upper: float, *, lower: float = 0.0, n: int = 4000
+) -> Interval:
+    """Enclosure of the integral of sqrt(log N(eps)) from ``lower`` to ``upper``, by sums over ``n`` steps.
+
+    log_N: nonincreasing, in nats (its upper end, where it gives a Bound). The steps are geometric; the enclosure rests on
+    monotonicity alone. With lower = 0 the part below ``upper * 1e-12`` is taken as at most twice what the last decade
+    suggests for a power law that is integrable, and ``high`` is inf if the decades do not shrink. Raises ValueError unless
+    0 <= lower < upper, or for log_N negative, NaN or increasing.
+    """
+    if not 0 <= lower < upper < math.inf:
+        raise ValueError(f"need 0 <= lower < upper < inf; got lower={lower!r}, upper={upper!r}")
+    start = lower if lower > 0 else upper * 1e-12
+    grid = np.geomspace(start, upper, n + 1)
+    grid[0], grid[-1] = start, upper
+    heights = np.sqrt([_entropy(log_N, e) for e in grid])
+    if (np.diff(heights) > 1e-9 * (1 + heights[:-1])).any():
+        raise ValueError("log_N increases with eps; a metric entropy does not")
+    steps = np.diff(grid)
+    low, high = float(steps @ heights[1:]), float(steps @ heights[:-1])
+    if lower == 0.0:
+        decades = [float(start * 10**k * math.sqrt(_entropy(log_N, start * 10**k))) for k in range(2)]
+        shrink = decades[0] / decades[1] if decades[1] else 0.0
+        high += math.inf if shrink >= 1 else 2 * decades[0] / (1 - shrink)
+    return Interval(low, high)
+
+
+def _entropy(log_N: Callable[[float], float | Bound], eps: float) -> float:
+    found = log_N(float(eps))
+    value = found.upper if isinstance(found, Bound) else float(found)
+    if not value >= 0:
+        raise ValueError(f"log_N({eps!r}) is {value!r}; a metric entropy is at least 0")
+    return value
+
+
+def chaining_bound(log_N: Callable[[float], float | Bound], n: int, D: float) -> tuple[float, float]:
+    """Dudley's bound on the Rademacher complexity of a class of diameter D on n samples, and the alpha behind it.
+
+    inf over 0 < alpha <= D of 4 alpha + 12 / sqrt(n) times the integral of sqrt(log N) from alpha to D. An upper bound for each
+    alpha; the best of a search is returned. Raises ValueError for n < 1 or D <= 0. Dudley 1967; Bartlett et al. 2017.
+    """
+    if n < 1 or not (math.isfinite(D) and D > 0):
+        raise ValueError(f"n={n!r} must be at least 1 and D={D!r} positive")
+    grid = np.geomspace(D * 1e-8, D, 1601)
+    heights = np.sqrt([_entropy(log_N, e) for e in grid])
+    above = np.append(np.cumsum((np.diff(grid) * heights[:-1])[::-1])[::-1], 0.0)  # upper sums
+    values = 4 * grid + 12 / math.sqrt(n) * above
+    best = int(values.argmin())
+    return float(values[best]), float(grid[best])
+
+
+def _layers(weights: Sequence[ArrayLike]) -> list[Array]:
+    found = [np.asarray(w, dtype=float) for w in weights]
+    if not found or any(w.ndim != 2 or not w.size or not np.isfinite(w).all() for w in found):
+        raise ValueError("weights must be finite matrices (outputs, inputs), one for each layer, at least one")
+    if any(a.shape[0] != b.shape[1] for a, b in itertools.pairwise(found)):
+        raise ValueError(f"weights have the shapes {[w.shape for w in found]}; each layer takes the outputs of the one before")
+    return found
+
+
+def spectral_complexity(
+    weights: Sequence[ArrayLike], kind: str = "bartlett", *, references: Sequence[ArrayLike] | None = None
+) -> float:
+    """Spectral complexity of a network with 1-Lipschitz activations, rounded up (spectral norms are certified upper ends).
+
+    "bartlett": product of |W_i| times (sum of (|W_i' - M_i'|_{2,1} / |W_i|)^(2/3))^(3/2), M_i the ``references``, default 0.
+    "neyshabur": product of |W_i| times (sum of |W_i - M_i|_F^2 / |W_i|^2)^(1/2). "product": the product alone. A zero
+    layer gives 0. Raises ValueError for weights that do not chain and unknown kinds. Bartlett et al. 2017; Neyshabur et al.
+    2018.
+    """
+    layers = _layers(weights)
+    origins = [np.zeros_like(w) for w in layers] if references is None else [np.asarray(r, dtype=float) for r in references]
+    if len(origins) != len(layers) or any(r.shape != w.shape for r, w in zip(origins, layers, strict=True)):
+        raise ValueError("references must hold one matrix of the same shape for each layer")
+    norms = [operator_norm(w).upper for w in layers]
+    product = math.prod(norms)
+    if product == 0.0 or kind == "product":
+        return product
+    moved = [w - r for w, r in zip(layers, origins, strict=True)]
+    if kind == "bartlett":
+        # the rows of W are the columns of W'
+        ratios = [np.linalg.norm(m, axis=1).sum() / s for m, s in zip(moved, norms, strict=True)]
+        return product * float(sum(r ** (2 / 3) for r in ratios)) ** 1.5
+    if kind == "neyshabur":
+        return product * math.sqrt(sum((np.linalg.norm(m) / s) ** 2 for m, s in zip(moved, norms, strict=True)))
+    raise ValueError(f"kind={kind!r} is unknown: choose 'bartlett', 'neyshabur' or 'product'")
+
+
+def margin_bound(
+    complexity: float, *, data_norm: float, margin: float, n: int, width: int, delta: float = 0.05, margin_error: float = 0.0
+) -> float:
+    """UPPER bound on the test error from a spectral complexity (Bartlett et al. 2017, in the form of their lemma A.8).
+
+    margin_error: share of samples with margin below ``margin``. data_norm: Frobenius norm of the inputs (n, d). width:
+    largest width. Rademacher complexity by :func:`chaining_bound` of
+    log N = (2 complexity data_norm / (margin eps))^2 ln(2 width^2) / n in the root-mean-square metric, doubled, plus
+    3 sqrt(ln(2 / delta) / (2 n)). It is often above 1, and then says nothing. Raises ValueError for arguments out of range.
+    """
+    if not (margin > 0 and data_norm >= 0 and complexity >= 0 and n >= 1 and width >= 1 and 0 < delta < 1):
+        raise ValueError("need margin > 0, data_norm >= 0, complexity >= 0, n >= 1, width >= 1 and 0 < delta < 1")
+    scale = (2 * complexity * data_norm / margin) ** 2 * math.log(2 * width**2) / n
+    rademacher = 0.0 if scale == 0 else chaining_bound(lambda e: scale / e**2, n, 1.0)[0]
+    return margin_error + 2 * rademacher + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
+
+
+def allocate(radii: ArrayLike, eps: float) -> tuple[Array, float]:
+    """Least sum of (b_i / eps_i)^2 subject to sum eps_i = eps: the shares eps_i and the value (sum b_i^(2/3))^3 / eps^2. Exact.
+
+    T5.5; the core of the bound of Bartlett et al. 2017. Raises ValueError for b < 0, all zero, or eps <= 0.
+    """
+    b = np.asarray(radii, dtype=float)
+    if b.ndim != 1 or not b.size or not np.isfinite(b).all() or (b < 0).any() or not b.any():
+        raise ValueError("radii must be nonnegative numbers, not all zero")
+    if not eps > 0:
+        raise ValueError(f"eps={eps!r} must be positive")
+    share = b ** (2 / 3)
+    return eps * share / share.sum(), float(share.sum() ** 3 / eps**2)
+
+
+def stack_entropy(eps: float, *, s: float, parameters: int = 1) -> float:
+    """Upper bound (nats) of log N(eps) of all stacks of nonexpansive blocks T + g_i of any depth, |theta_i| <= i^-s in R^p.
+
+    Layers beyond m with a tail below eps / 2 are dropped, the other m get eps / (2 m) each; the least over m. It grows like
+    eps^(-1/(s-1)), uniformly in depth. Raises ValueError for s <= 1, where the tail is not summable, and eps <= 0. T5.5.
+    """
+    if not s > 1:
+        raise ValueError(f"s={s!r} must exceed 1: the radii i^-s must be summable")
+    if not eps > 0 or parameters < 1:
+        raise ValueError(f"eps={eps!r} must be positive and parameters={parameters!r} at least 1")
+
+    def value(m: float) -> float:
+        # sum over i <= m of log(1 + 4 m i^-s / eps): bounded by its first term and an integral, since terms fall with i
+        whole = max(1, round(m))
+        i = np.arange(1.0, whole + 1)
+        return parameters * float(np.log1p(4 * whole * i**-s / eps).sum())
+
+    needed = (2 / ((s - 1) * eps)) ** (1 / (s - 1))  # tail beyond m is at most m^(1-s) / (s - 1)
+    least = max(1, math.ceil(needed))
+    return value(least)

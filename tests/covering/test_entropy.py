@@ -1,0 +1,190 @@
+"""Closed forms of metric entropy against counts and against themselves; Dudley, chaining, spectral complexities."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from limitlib.covering import (
+    allocate,
+    chaining_bound,
+    covering_bound,
+    covering_number,
+    dudley_integral,
+    lipschitz_net,
+    margin_bound,
+    packing_number,
+    spectral_complexity,
+    stack_entropy,
+)
+
+
+def test_the_interval_and_the_cube():
+    assert covering_bound("interval", 0.25, length=1.0).upper == pytest.approx(math.log(2))
+    assert covering_bound("cube", 0.1, d=3, side=1.0).lower == pytest.approx(3 * math.log(5))
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 2), -1).reshape(-1, 2)  # a sample never needs more balls
+    bound = covering_bound("cube", 0.2, d=2, side=1.0)
+    assert covering_number(grid, 0.2, metric="linf", centers="ambient").lower <= math.exp(bound.upper) + 1e-9
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("eps", [0.5, 0.25])
+def test_balls_contain_the_counts_of_samples(d, eps):
+    rng = np.random.default_rng([d, 5])
+    x = rng.normal(size=(1500, d))
+    x *= rng.random((1500, 1)) ** (1 / d) / np.linalg.norm(x, axis=1)[:, None]
+    bound = covering_bound("ball", eps, d=d)
+    assert math.exp(bound.lower) == pytest.approx(eps**-d, rel=1e-9)
+    # a packing in the sample is one in the ball: P(2 eps) <= N(eps) <= upper
+    assert packing_number(x, 2 * eps, exact=False).lower <= math.exp(bound.upper) * (1 + 1e-9)
+    assert covering_bound("ball", 1.0, d=d).upper == 0.0
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_sphere(d):
+    """On the circle an arc of half-angle asin(eps) is all that a ball can hold."""
+    rng = np.random.default_rng([d, 6])
+    x = rng.normal(size=(2000, d))
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    for eps in (0.8, 0.4):
+        bound = covering_bound("sphere", eps, d=d)
+        if d == 2:
+            assert math.exp(bound.lower) == pytest.approx(math.pi / math.asin(eps))
+        assert packing_number(x, 2 * eps, exact=False).lower <= math.exp(bound.upper)
+        assert covering_number(x, eps, exact=False).upper >= math.exp(bound.lower) - 1
+
+
+def test_ellipsoids():
+    ball = covering_bound("ellipsoid", 0.1, axes=[1.0] * 4)
+    assert ball.lower == pytest.approx(covering_bound("ball", 0.1, d=4).lower)
+    assert ball.lower <= ball.upper <= covering_bound("ball", 0.1, d=4).upper * (1 + 1e-9)
+    assert covering_bound("ellipsoid", 1.1, axes=[1.0, 0.5]).upper == 0.0
+    flat = covering_bound("ellipsoid", 0.1, axes=[1.0, 1e-9, 1e-9])
+    assert flat.upper - flat.lower < 1.0  # an interval, whatever the dimension
+    rng = np.random.default_rng(0)
+    axes = np.array([1.0, 0.6, 0.2])
+    x = rng.normal(size=(3000, 3))
+    x *= rng.random((3000, 1)) ** (1 / 3) / np.linalg.norm(x, axis=1)[:, None]
+    for eps in (0.5, 0.25):
+        bound = covering_bound("ellipsoid", eps, axes=axes)
+        assert packing_number(x * axes, 2 * eps, exact=False).lower <= math.exp(bound.upper)
+        assert covering_number(x * axes, eps, exact=False).upper >= math.exp(bound.lower) / 2
+
+
+@pytest.mark.parametrize(("eps", "count"), [(1 / 2, 2), (1 / 3, 4), (0.3, 8), (1 / 4, 8), (0.22, 16), (1 / 5, 16)])
+def test_kolmogorov_and_tikhomirov(eps, count):
+    assert math.exp(covering_bound("lipschitz", eps).lower) == pytest.approx(count)
+    assert covering_bound("lipschitz", eps).is_exact
+    rng = np.random.default_rng(5)
+    pieces = round(math.log2(count))  # the paths of the lower bound: slopes +-1 on intervals of length 1 / pieces > eps
+    walks = [np.repeat(signs, 60) for signs in itertools.product([-1.0, 1.0], repeat=pieces)]
+    walks += [np.clip(np.repeat(rng.normal(0, 3, 20), 15), -1, 1) for _ in range(1000)]
+    seen = set()
+    for slopes in walks:
+        t = np.linspace(0, 1, len(slopes) + 1)
+        heights = np.append(0.0, np.cumsum(slopes) / len(slopes))
+        word, centre = lipschitz_net(lambda s, t=t, h=heights: np.interp(s, t, h), eps)
+        seen.add(word)
+        assert np.abs(heights - centre(t)).max() <= eps * (1 + 1e-12)
+    assert len(seen) == count  # every centre is needed by some path
+
+
+def test_a_steeper_path_escapes_its_centre():
+    """The hypothesis |slope| <= 1 dropped."""
+    _, centre = lipschitz_net(lambda t: 3 * np.asarray(t), 0.25)
+    assert abs(3.0 - float(centre(1.0))) > 0.25
+
+
+def test_parametric_linear_and_composed_classes():
+    assert covering_bound("parametric", 0.1, d=5, constant=2.0, radius=1.0).upper == pytest.approx(5 * math.log(41))
+    X = np.random.default_rng(1).normal(size=(50, 3))
+    axes = 2.0 * np.linalg.svd(X, compute_uv=False) / math.sqrt(50)
+    linear, ellipsoid = covering_bound("linear", 0.3, X=X, radius=2.0), covering_bound("ellipsoid", 0.3, axes=axes)
+    assert (linear.lower, linear.upper) == (ellipsoid.lower, ellipsoid.upper)
+    layer = lambda e: covering_bound("parametric", e, d=2, constant=1.0, radius=1.0)  # noqa: E731
+    composed = covering_bound("composition", 0.3, constants=[1.0, 1.0, 1.0], classes=[layer] * 3)
+    assert composed.upper == pytest.approx(3 * layer(0.1).upper)
+    steep = covering_bound("composition", 0.3, constants=[1.0, 1.0, 5.0], classes=[layer] * 3)
+    assert steep.upper > composed.upper
+
+
+def test_dudley():
+    found = dudley_integral(lambda e: 1 / e**1.0, 1.0)  # the integral of e^(-1/2) is 2
+    assert found.low <= 2 <= found.high and found.high - found.low < 0.02
+    assert dudley_integral(lambda e: e**-2.0, 1.0).high == math.inf
+    half = dudley_integral(lambda e: e**-2.0, 1.0, lower=0.1)
+    assert half.low <= math.log(10) <= half.high
+    with pytest.raises(ValueError, match="increases with eps"):
+        dudley_integral(lambda e: e, 1.0)
+    with pytest.raises(ValueError, match="need 0 <= lower < upper"):
+        dudley_integral(lambda e: 1.0, 1.0, lower=2.0)
+
+
+def test_chaining_knows_the_three_regimes():
+    """T5.6: entropy e^-v gives n^(-1/2) for v < 2 and n^(-1/v) for v > 2."""
+    for v, slope in ((1.0, -0.5), (4.0, -0.25)):
+        values = [chaining_bound(lambda e, v=v: e**-v, n, 1.0)[0] for n in (10**4, 10**6)]
+        assert math.log(values[1] / values[0]) / math.log(100) == pytest.approx(slope, abs=0.02)
+    value, alpha = chaining_bound(lambda e: 9 * math.log(3 / e), 100, 1.0)
+    assert 0 < alpha < 1 and value > 0
+
+
+def test_the_allocation():
+    shares, value = allocate([1.0, 0.5, 0.2, 0.05], 1.0)
+    assert value == pytest.approx(9.362933, abs=1e-6) and shares.sum() == pytest.approx(1.0)
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        other = rng.dirichlet(np.ones(4))
+        assert np.sum((np.array([1.0, 0.5, 0.2, 0.05]) / other) ** 2) >= value * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("s", "eps", "slope"), [(2.0, (1e-3, 1e-5), 1.0), (3.0, (1e-5, 1e-8), 0.5), (1.5, (0.4, 0.05), 2.0)])
+def test_stacks_have_an_entropy_that_depth_does_not_change(s, eps, slope):
+    values = [stack_entropy(e, s=s) for e in eps]
+    assert math.log(values[1] / values[0]) / math.log(eps[0] / eps[1]) == pytest.approx(slope, abs=0.02)
+    with pytest.raises(ValueError, match="must be summable"):
+        stack_entropy(0.1, s=1.0)
+
+
+def test_spectral_complexities():
+    layers = [np.eye(3)] * 4
+    assert spectral_complexity(layers, "product") == pytest.approx(1.0)
+    assert spectral_complexity(layers) == pytest.approx((4 * 3 ** (2 / 3)) ** 1.5)
+    assert spectral_complexity(layers, "neyshabur") == pytest.approx(math.sqrt(12))
+    assert spectral_complexity(layers, references=layers) == 0.0  # nothing was learned
+    assert spectral_complexity([np.zeros((2, 2)), np.eye(2)]) == 0.0
+    # L^3 b^2 for equal layers, T5.5: ten times as many layers, a thousand times the square
+    ratio = spectral_complexity([np.eye(2)] * 100) / spectral_complexity([np.eye(2)] * 10)
+    assert ratio**2 == pytest.approx(1000, rel=1e-6)
+    with pytest.raises(ValueError, match="each layer takes the outputs"):
+        spectral_complexity([np.eye(2), np.eye(3)])
+    with pytest.raises(ValueError, match="kind='frob'"):
+        spectral_complexity(layers, "frob")
+
+
+def test_the_margin_bound_falls_with_data_and_is_vacuous_for_large_complexity():
+    options = dict(margin=1.0, width=64)
+    few = margin_bound(1.0, data_norm=math.sqrt(1e6), n=10**6, **options)
+    more = margin_bound(1.0, data_norm=math.sqrt(1e8), n=10**8, **options)
+    assert 0 < more < few
+    assert margin_bound(1e4, data_norm=10.0, n=1000, **options) > 1
+    with pytest.raises(ValueError, match="margin > 0"):
+        margin_bound(1.0, data_norm=1.0, n=10, margin=0.0, width=4)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: covering_bound("ball", 0.0, d=2), "eps=0.0 must be a positive"),
+        (lambda: covering_bound("blob", 0.1), "kind='blob' is unknown"),
+        (lambda: covering_bound("ball", 0.1), "needs d"),
+        (lambda: covering_bound("ball", 0.1, d=2, r=1.0), "does not take r"),
+        (lambda: covering_bound("ellipsoid", 0.1, axes=[]), "axes must be"),
+        (lambda: covering_bound("linear", 0.1, X=[1.0], radius=1.0), "give finite points"),
+        (lambda: lipschitz_net(np.sin, 2.0), "must lie in"),
+    ],
+)
+def test_bad_input(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
