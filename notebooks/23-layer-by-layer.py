@@ -79,8 +79,9 @@ for n in (2, 20, 200, 2000):
 # %% [markdown]
 # ## One encoder, six blocks, four constants (E4b)
 # MiniLM: 6 post-LayerNorm blocks of width 384, read from an installed package. The points are docstrings of the standard
-# library, cut to 24 tokens; Jacobians are of whole token matrices. The upper bounds hold where every token that enters a
-# normalisation layer has at least half of the smallest centred norm observed there.
+# library, cut to 24 tokens; Jacobians are of whole token matrices. The upper bounds hold for states whose tokens the LayerNorm
+# before the block can put out, and where every token that enters a normalisation layer in the block has at least half of the
+# smallest centred norm observed there.
 
 # %%
 encoder = load_network(str(get_model_path()))
@@ -468,8 +469,8 @@ for (norm, stage, name), values in mean.items():
 companion.save_figure(
     fig, "23-layer-by-layer-trained", data=columns,
     alt="Four panels for post- and pre-LayerNorm transformers before and after training: effective rank and angular cover "
-    "are lower after training and fall with depth, local of pre-LayerNorm blocks falls towards 1 while the length of its "
-    "token states grows.",
+    "are lower after training and end below the embedding's, local of pre-LayerNorm blocks falls towards 1 while the length of "
+    "its token states grows.",
 )  # fmt: skip
 
 # %% [markdown]

@@ -283,7 +283,7 @@ class Benchmarks(Parsing):
                 f"**`benchmarks/{file.stem}.py`** · {met} of {len(body)} targets met · commit `{facts['commit']}` · "
                 f"{facts['machine']}, Python {facts['python']}, {versions}"
             )
-            found += [*self.parsed(said), self.table(["job", "peer", "target", "measured", "verdict"], body, ["numbers"])]
+            found += [*self.parsed(said), self.table(["job", "peer", "target", "measured", "verdict"], body, ["comparison"])]
         if not found:
             warn("{benchmarks}: data/results/benchmarks holds nothing; run `make bench`", self.get_location())
         return found

@@ -228,7 +228,8 @@ def describe_domain(seen: Trace, shell: float | str | None) -> str:
     size = "half of the smallest norm observed at that layer" if shell == "auto" else f"{float(shell):g}"
     return (
         "states for which every token that enters a normalisation layer of the block has norm at least r_min "
-        f"(LayerNorm: after its mean is taken off), r_min = {size}"
+        f"(LayerNorm: after its mean is taken off), r_min = {size}; where the block before ends with a normalisation layer "
+        "(BERT), only tokens that this layer can put out"
     )
 
 

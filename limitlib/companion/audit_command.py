@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def add_to(commands: Any) -> None:
     one.add_argument("--html", metavar="OUT.html", help="write a page that needs no network")
     one.add_argument("--allow-pickle", action="store_true", help="read pickles, which run the code they hold")
     one.add_argument("--device", default="cpu", help="where Jacobians are computed: cpu (default), cuda")
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=seed, default=0, help="a whole number >= 0 (default 0)")
     one.set_defaults(do=audit)
 
 
@@ -68,6 +69,13 @@ def shell(text: str) -> float | str | None:
     if not 0 <= radius < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a radius >= 0, auto or none")
     return radius
+
+
+def seed(text: str) -> int:
+    """A whole number >= 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)
 
 
 def positions(text: str) -> list[int]:
@@ -106,6 +114,8 @@ def audit(options: argparse.Namespace) -> int:
     for given in (options.json, options.html):
         if given and given != "-" and not Path(given).resolve().parent.is_dir():
             raise UsageError(f"the folder of {given} does not exist; make it first")
+        if given and given != "-":
+            writable(Path(given))
     if options.text and options.input:
         raise UsageError("--text and --input are two answers to one question; give one of them")
     if not Path(options.network).exists():
@@ -145,6 +155,17 @@ def audit(options: argparse.Namespace) -> int:
     return code
 
 
+def writable(path: Path) -> None:
+    """UsageError now, not after the work, where a file cannot be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror}); name a file in a folder that you may write to") from None
+
+
 def read_inputs(options: argparse.Namespace) -> tuple[str | None, np.ndarray | None]:
     """The text or the array that the options name; UsageError if it cannot be read."""
     try:
@@ -154,6 +175,8 @@ def read_inputs(options: argparse.Namespace) -> tuple[str | None, np.ndarray | N
             return None, np.load(options.input, allow_pickle=False)
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename} ({error.strerror}); name a file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{options.text} is not UTF-8 text") from None
     except (ValueError, EOFError) as error:
@@ -173,4 +196,5 @@ def words(report: Any) -> str:
         "",
     ]
     lines += [f"note: {note}" for note in report.notes]
+    lines += [f"{row.name}: {note}" for row in report.rows for note in row.notes]
     return "\n".join(lines)

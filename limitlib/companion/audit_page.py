@@ -29,7 +29,7 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:1rem/1.55 system-ui,sans-serif}
 main{max-width:56rem;margin:0 auto;padding:1.5rem 1rem 4rem}
-h1{font-size:1.6rem;line-height:1.25;margin:.2rem 0 1rem}h2{font-size:1.2rem;margin:2.4rem 0 .6rem}
+h1{font-size:1.6rem;overflow-wrap:anywhere;line-height:1.25;margin:.2rem 0 1rem}h2{font-size:1.2rem;margin:2.4rem 0 .6rem}
 p,li,dd{max-width:44rem}a{color:var(--accent)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;margin:0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
@@ -85,7 +85,9 @@ def _facts(report: AuditReport) -> str:
         ("upper bounds", f"on {report.domain}"),
         (
             "compared with",
-            f"{s['control']} networks of the same architecture with fresh weights" if s["control"] else "nothing",
+            f"{s['control']} network{'s' * (s['control'] != 1)} of the same architecture with fresh weights"
+            if s["control"]
+            else "nothing",
         ),
         ("seed", str(s["seed"])),
     ]
@@ -339,7 +341,7 @@ def _states(report: AuditReport) -> tuple | None:
     known = [r for r in ranks if not math.isnan(r)]
     way = f"between {span(known)}" if known else "unknown"
     fig.suptitle(
-        f"States that leave the blocks: effective rank {way.replace(' to ', ' and ')}",
+        f"States that leave the blocks:\neffective rank {way.replace(' to ', ' and ')}",
         fontsize=10,
         fontweight="bold",
         x=0.02,

@@ -72,7 +72,14 @@ def shaped(module: nn.Module, name: str) -> Rule:
     """Rules that need the shape of the output."""
 
     def rule(walk: Walker, m: Any, path: str, x: Value) -> Value:
-        out = tuple(run(m, zeros(x.shape)).shape)
+        try:
+            made = run(m, zeros(x.shape))
+        except (RuntimeError, ValueError, IndexError) as error:
+            shape = f"{path or type(m).__name__}: an input of shape {x.shape} fails here"
+            raise ValueError(f"{shape} ({error}); give input_shape= without the batch axis, or tokens=") from error
+        if isinstance(made, tuple):
+            raise UnsupportedLayer(path, f"{type(m).__name__} returns several values", "use return_indices=False")
+        out = tuple(made.shape)
         if name in ("Identity", "Flatten", "Unflatten"):
             return walk.reshape(x, out)
         if name in ISOMETRIES:
@@ -120,17 +127,34 @@ def trace(module: nn.Module, path: str) -> fx.Graph:
     except Exception as error:
         raise UnsupportedLayer(
             path, f"the forward of {type(module).__name__} cannot be traced ({type(error).__name__}: {error})",
-            "write it without branches on values, or audit its layers with audit(model, by='layer')",
+            "write it without branches on shapes or values, or bound its parts one by one",
         ) from error  # fmt: skip
+
+
+def wrapped(module: Any) -> str:
+    """What to give instead of a module that only holds or wraps another; empty where nothing is known to help."""
+    name = type(module).__name__
+    if name in ("DataParallel", "DistributedDataParallel"):
+        return "give the module inside it: model.module"
+    if name == "OptimizedModule":
+        return "give the module before torch.compile: model._orig_mod"
+    if name in ("ModuleList", "ModuleDict"):
+        return "it has no forward; give a Sequential, or a module that calls its parts"
+    return "give the module that was scripted or traced" if hasattr(module, "_c") and hasattr(module, "graph") else ""
 
 
 def walk_module(walk: Walker, module: nn.Module, path: str, x: Value) -> Value:
     """The certificate of a whole module."""
+    if fix := wrapped(module):
+        raise UnsupportedLayer(path, f"no rule for {type(module).__name__}", fix)
     no_hooks(module, path)
     rule = rule_of(module, path)
     if rule is not None:
         return rule(walk, module, path, x)
     import torch
+
+    if class_name(module) in dir(torch.nn) and not list(module.children()):
+        raise no_rule(module, path)
 
     graph = trace(module, path)
     layers = dict(module.named_modules())
@@ -259,13 +283,22 @@ PLAIN, OPAQUE = object(), object()
 
 
 def no_hooks(module: nn.Module, path: str) -> None:
-    """Forward hooks may change what a layer computes."""
+    """Forward hooks may change what a layer computes, and so may a forward put on one instance or a __call__ of its own."""
     for name, m in module.named_modules():
+        caller = next(cls for cls in type(m).__mro__ if "__call__" in vars(cls))
+        home = caller.__module__.partition(".")[0]
+        # torch.fx makes a class for every graph module that it traces; transformers' checkpointing changes no value.
+        if "forward" in vars(m) or not (home in ("torch", "transformers") or hasattr(m, "_graph")):
+            at = ".".join(filter(None, (path, name)))
+            what = "its forward was replaced on the instance" if "forward" in vars(m) else f"{caller.__name__} has a __call__"
+            raise UnsupportedLayer(at, what, wrapped(m) or "define forward in the module's class, and nothing else")
         hooks = [h for h in m._forward_pre_hooks.values() if type(h).__name__ not in ("WeightNorm", "SpectralNorm")]
         # transformers records hidden states by hooks of its own, which change nothing.
         if any(not getattr(h, "__module__", "").startswith("transformers.") for h in [*hooks, *m._forward_hooks.values()]):
             at = ".".join(filter(None, (path, name)))
-            raise UnsupportedLayer(at, "a forward hook may change what the layer computes", "remove the hook")
+            pruned = any(type(h).__module__ == "torch.nn.utils.prune" for h in hooks)
+            fix = "make pruning permanent: torch.nn.utils.prune.remove(layer, 'weight')" if pruned else "remove the hook"
+            raise UnsupportedLayer(at, "a forward hook may change what the layer computes", fix)
 
 
 def attribute(module: Any, target: str) -> Any:
@@ -292,12 +325,16 @@ def evaluate(node: fx.Node, layers: dict[str, nn.Module], args: Any, kwargs: Any
     return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
+def no_rule(module: nn.Module, path: str) -> UnsupportedLayer:
+    return UnsupportedLayer(
+        path, f"no rule for {type(module).__name__}", "replace it, or bound it by hand with limitlib.bounds.compose(...)"
+    )
+
+
 def call_layer(walk: Walker, module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
     rule = rule_of(module, path)
     if rule is None:
-        raise UnsupportedLayer(
-            path, f"no rule for {type(module).__name__}", "replace it, or bound it by hand with compose(...)"
-        )
+        raise no_rule(module, path)
     if class_name(module) == "MultiheadAttention":
         return attend(walk, module, path, args, kwargs), OPAQUE
     if len(args) != 1 or not isinstance(args[0], Value) or any(v is not None for v in kwargs.values()):
@@ -350,17 +387,23 @@ def call_function(walk: Walker, function: Any, path: str, args: Any, kwargs: Any
         raise UnsupportedLayer(
             path, "a conversion to half precision rounds, which is not continuous", "keep float32 or float64"
         )
+    if word in FUNCTION_RULES and getattr(plain, "dtype", None) is not None and not plain.is_floating_point():
+        raise UnsupportedLayer(path, f"a conversion to {plain.dtype} jumps, so there is no constant", "keep floating point")
     if word in FUNCTIONS:
         return activation_call(walk, word, path, args, kwargs)
     if word in FUNCTION_RULES:
         return FUNCTION_RULES[word](walk, path, args, kwargs, plain)
+    known = ", ".join(sorted({*FUNCTIONS, *FUNCTION_RULES}))
     raise UnsupportedLayer(
-        path, f"no rule for the function {name!r}", "use a layer of torch.nn, or one of the functions listed in FUNCTION_RULES"
+        path, f"no rule for the function {name!r}", f"use a layer of torch.nn, or one of {known}"
     )
 
 
 def activation_call(walk: Walker, name: str, path: str, args: Any, kwargs: Any) -> Value:
     x, rest = args[0], list(args[1:])
+    threshold = kwargs.get("threshold", rest[1] if len(rest) > 1 else 20)
+    if name == "softplus" and threshold < 20:
+        raise UnsupportedLayer(path, f"softplus jumps at threshold={threshold}", "leave threshold at 20")
     params = dict(zip(FUNCTIONS[name], rest, strict=False))
     params |= {k: v for k, v in kwargs.items() if k not in ("inplace", "threshold")}
     return walk.activation(x, path, Entrywise(canonical(name), tuple(sorted(params.items()))))

@@ -271,6 +271,8 @@ def audit(
         if math.isfinite(known := carried.radius) and carried.shape[-1] == shape[-1]:
             region = Region(shape, min(known, region.radius), region.box, region.ball)
         walk = Walker(domains[name], 2, "auto", time.monotonic() + 10.0, separate=by == "layer")
+        if region.radius < input_region(domains[name], shape).radius:
+            walk.note(f"on inputs that the layers before can put out: tokens of norm at most {known:.6g}")
         y = walk_module(walk, block, name, plain(1.0, region, is_input=not math.isfinite(known)))
         if by == "layer":
             walk.settle(y)

@@ -106,6 +106,8 @@ def numbers(tensor: Tensor | None, path: str = "") -> Array | None:
 def weight_of(module: nn.Module, path: str) -> Array:
     """The weight with which the layer computes, also where a hook makes it from others (the old weight_norm)."""
     weight: Any = module.weight
+    if not hasattr(weight, "detach"):  # dynamically quantised layers keep a method under this name
+        raise UnsupportedLayer(path, f"{type(module).__name__} keeps no weight tensor", "use the network before quantisation")
     hook: Any
     for hook in module._forward_pre_hooks.values():
         if type(hook).__name__ == "WeightNorm":
@@ -120,10 +122,14 @@ def weight_of(module: nn.Module, path: str) -> Array:
 
 
 def class_name(module: nn.Module) -> str:
-    """Name of the nearest class, from the module's own upwards, that gave the module its ``forward``."""
+    """Name of the nearest class, from the module's own upwards, that gave the module its ``forward``.
+
+    Rules are found by this name, so a class from elsewhere keeps its module in it: somebody's own GELU is not torch's.
+    """
     for cls in type(module).__mro__:
         if "forward" in vars(cls):
-            return cls.__name__
+            known = cls.__module__.partition(".")[0] in ("torch", "transformers", "limitlib")
+            return cls.__name__ if known else f"{cls.__module__}.{cls.__name__}"
     return type(module).__name__
 
 
@@ -150,6 +156,9 @@ def entry_of(module: Any, path: str) -> Entrywise | None:
 
 
 def linear(walk: Walker, module: Any, path: str, x: Value) -> Value:
+    if class_name(module) != "Linear":  # an adapter shows the weight of the layer that it wraps as its own
+        what = f"{type(module).__name__} where a Linear is expected"
+        raise UnsupportedLayer(path, what, "load the model without adapters or quantisation")
     return walk.affine(x, path, weight_of(module, path), numbers(module.bias, f"{path}.bias"))
 
 
@@ -210,6 +219,8 @@ def convolution_norm(
 ) -> float:
     """Norm of a large convolution in the walker's norm."""
     transposed = class_name(module).startswith("ConvTranspose")
+    if not transposed and type(module)._conv_forward.__module__.partition(".")[0] != "torch":
+        raise UnsupportedLayer(path, f"{type(module).__name__} overrides _conv_forward", "use torch's own convolution")
     if module.padding_mode not in ("zeros", "circular"):
         raise UnsupportedLayer(path, f"padding_mode={module.padding_mode!r}", "use 'zeros' or 'circular', or smaller inputs")
     if walk.p == 2:
@@ -276,6 +287,9 @@ def constant_affine(
 
 
 def layer_norm(walk: Walker, module: Any, path: str, x: Value) -> Value:
+    if class_name(module) not in ("LayerNorm", "RMSNorm"):
+        what = f"{type(module).__name__} where a LayerNorm is expected"
+        raise UnsupportedLayer(path, what, "use nn.LayerNorm or nn.RMSNorm")
     axes = len(module.normalized_shape)
     gain = None if module.weight is None else weight_of(module, path)
     bias = numbers(getattr(module, "bias", None), f"{path}.bias")

@@ -178,3 +178,14 @@ def test_ctrl_c_keeps_what_was_finished(saved, tmp_path):
     assert running.returncode == 130, error
     made = json.loads(out.read_text())
     assert made["complete"] is False and len(made["rows"]) == 3 and "interrupted" in error and "h.2" in said
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    from limitlib.companion.audit_command import writable
+    from limitlib.companion.paths import UsageError
+
+    writable(tmp_path / "out.json")
+    with pytest.raises(UsageError, match="it is a folder"):
+        writable(tmp_path)
+    with pytest.raises(UsageError, match="cannot write"):
+        writable(tmp_path / "absent" / "out.json")

@@ -654,3 +654,85 @@ def test_the_module_is_left_as_it_was():
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
     assert all(not m._forward_hooks and not m.training for m in net.modules())
+
+
+class Whole(nn.Module):
+    def forward(self, x):
+        return x.to(torch.int64).float()
+
+
+class JumpingSoftplus(nn.Module):
+    def forward(self, x):
+        return F.softplus(x, 1.0, 0.1)
+
+
+class Louder(nn.Linear):
+    def __call__(self, x):
+        return 10 * super().__call__(x)
+
+
+class Scaled(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, 10 * weight, bias)
+
+
+def replaced_on_the_instance():
+    made = nn.Linear(3, 3)
+    made.forward = lambda x: 10 * x
+    return made
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "said"),
+    [
+        (Whole(), (3,), "jumps"),
+        (JumpingSoftplus(), (3,), "leave threshold at 20"),
+        (Louder(3, 3), (3,), "__call__"),
+        (nn.Sequential(Louder(3, 3)), (3,), "__call__"),
+        (replaced_on_the_instance(), (3,), "replaced on the instance"),
+        (Scaled(3, 64, 3), (3, 32, 32), "_conv_forward"),
+        (nn.LSTM(3, 3), (3,), "no rule for LSTM"),
+        (nn.DataParallel(nn.Linear(3, 3)), (3,), "model.module"),
+        (nn.MaxPool1d(2, return_indices=True), (1, 8), "several values"),
+    ],
+)
+def test_what_would_give_a_wrong_number_is_refused(module, shape, said):
+    with pytest.raises(UnsupportedLayer, match=said):
+        lipschitz(module.eval(), input_shape=shape)
+
+
+def test_a_wrong_number_of_channels_names_the_layer_and_the_argument():
+    with pytest.raises(ValueError, match=r"^0: an input of shape .* input_shape="):
+        lipschitz(nn.Sequential(nn.Conv2d(1, 2, 3)), input_shape=(3, 8, 8))
+
+
+def test_somebody_elses_class_of_a_known_name_is_not_taken_for_torchs():
+    class Tanh(nn.Module):
+        def forward(self, x):
+            return 7 * torch.tanh(x)
+
+    class LayerNorm(nn.Module):  # as in nanoGPT: no normalized_shape
+        def forward(self, x):
+            return F.layer_norm(x, (4,), None, None, 1e-5)
+
+    found = lipschitz(nn.Sequential(Tanh()), input_shape=(4,)).upper
+    assert 7 <= found <= 7 * (1 + 1e-9)
+    assert lipschitz(LayerNorm(), input_shape=(4,)).upper >= 1 / math.sqrt(1e-5) * (1 - 1e-9)
+
+
+def test_an_adapter_in_a_linear_layers_place_is_refused():
+    class Adapter(nn.Module):  # shows the weight of what it wraps, as the adapters of peft do
+        def __init__(self, base):
+            super().__init__()
+            self.base = base
+
+        weight = property(lambda self: self.base.weight)
+        bias = property(lambda self: self.base.bias)
+
+        def forward(self, x):
+            return 5 * self.base(x)
+
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    layer.linear1 = Adapter(layer.linear1)
+    with pytest.raises(UnsupportedLayer, match="linear1: Adapter where a Linear is expected"):
+        lipschitz(layer, tokens=3)
