@@ -303,7 +303,7 @@ def _upper(block: _Block, region: _Region, n: int, total: float) -> tuple[float,
         a = block.score_norms
         U = (a * region.radius + block.shift_norms) * INFLATE
         beta = U * region.spread * INFLATE
-        logits, bend = beta, a * region.spread**2 * INFLATE
+        logits, bend = beta, a * (region.spread * region.spread) * INFLATE
         if block.rotary:
             kq = [(multiply_up(abs(h.scale), _norm(q)), _norm(k), _norm(q), _norm(k)) for q, k in zip(h.q, h.k, strict=True)]
             keys = np.array([k[1] * region.radius + _length(b) for k, b in zip(kq, block.bk, strict=True)])

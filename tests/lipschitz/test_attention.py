@@ -413,3 +413,9 @@ def test_mistakes_are_named(change, error, word):
     arguments = {"Wq": I2, "Wk": I2, "Wv": I2, "domain": TokenBall(1.0), **change}
     with pytest.raises(error, match=word):
         attention_bound(**arguments)
+
+
+@pytest.mark.parametrize("R", [1e100, 1e160, 1e308])
+def test_beyond_the_range_of_float64_the_upper_end_is_infinite_and_nothing_breaks(R):
+    found = attention_bound(np.eye(3), np.eye(3), np.eye(3), domain=TokenBall(R), tokens=4)
+    assert found.upper == math.inf if R > 1e150 else 1e200 < found.upper < 1e201
