@@ -167,8 +167,10 @@ def test_ctrl_c_keeps_what_was_finished(saved, tmp_path):
     """A real interruption of a real process: exit code 130, a JSON with the finished rows, marked incomplete."""
     out = tmp_path / "out.json"
     words = ["audit", str(saved("gpt2")), "--tokens", "16", "--control", "500", "--json", str(out)]
+    # A background shell hands down an ignored SIGINT; a user's terminal does not.
     running = subprocess.Popen([sys.executable, "-m", "limitlib", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                               text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     deadline = time.monotonic() + 60
     for line in running.stderr:
         if "fresh weights 1/" in line or time.monotonic() > deadline:
