@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limitlib.bounds import Count, round_down, round_up, vector_norm
+from limitlib.covering import greedy_order
 
 #: Rows of a distance matrix that are held at once.
 CHUNK = 512
@@ -143,13 +144,7 @@ def farthest_point_radii(points: np.ndarray, k: int, *, start: int = 0) -> np.nd
         raise ValueError(f"k must be a positive integer; got {k!r}")
     if not 0 <= start < len(cloud):
         raise ValueError(f"start must be an index below {len(cloud)}; got {start!r}")
-    radii = np.empty(min(int(k), len(cloud)))
-    distance = vector_norm(cloud - cloud[start])
-    for j in range(len(radii)):
-        far = int(distance.argmax())
-        radii[j] = distance[far]
-        distance = np.minimum(distance, vector_norm(cloud - cloud[far]))
-    return radii
+    return greedy_order(cloud, k=min(int(k), len(cloud)), start=start).cover
 
 
 @dataclass(frozen=True)
