@@ -3,7 +3,8 @@
 E is always an error: smaller is better. N, P and K are the paper's letters (data, size, steps).
 """
 
-from limitlib.performance.limits import Decomposition, PathLimit, decompose, iterated_limit, judge, limit_along
+from limitlib.performance.decomposition import Decomposition, decompose
+from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_along
 from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
 from limitlib.performance.regression import (
     Equivalent,

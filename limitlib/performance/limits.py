@@ -1,4 +1,4 @@
-"""Limits of a performance function E(N, P, K) along paths and one variable after the other; and what an error is made of.
+"""Limits of a performance function E(N, P, K) along paths and one variable after the other.
 
 Finitely many values never prove a limit. The status is a numerical judgement by a stated rule, the limit an estimate.
 Where E itself accepts infinite arguments, ask it for the exact value instead.
@@ -132,51 +132,3 @@ def _iterate(E: Callable[..., Any], order: tuple[str, ...], n: Array, reach: flo
             return PathLimit(np.array(values), index[: len(values)], None, "undecided", reason)
         values.append(inner.limit.value if isinstance(inner.limit, Estimate) else inner.limit)
     return judge(values, index)
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """The excess risk R(f) - R* of a trained predictor f as a sum of four terms; exact, whatever the risks. T4.1.
-
-    optimisation: R_S(f) - R_S(h_S), at least 0. sample: [R(f) - R_S(f)] + [R_S(h_S) - R(h)]; its second bracket is at most 0 in
-    the mean over samples, not on every sample. architecture: R(h) - R(h_inf). approximation: R(h_inf) - R*.
-    selection: that second bracket alone, the one that pointwise versions of the inequality forget.
-    """
-
-    optimisation: float
-    architecture: float
-    sample: float
-    approximation: float
-    selection: float
-
-    @property
-    def excess(self) -> float:
-        """The sum of the four terms, R(f) - R*."""
-        return self.optimisation + self.architecture + self.sample + self.approximation
-
-
-def decompose(
-    risk: Callable[[Any], float],
-    empirical_risk: Callable[[Any], float],
-    *,
-    trained: Any,
-    minimiser: Any,
-    best: Any,
-    limit: Any = None,
-    optimal_risk: float = 0.0,
-) -> Decomposition:
-    """Split the excess risk of ``trained`` into optimisation, architecture, sample and approximation.
-
-    risk, empirical_risk: functions of a predictor. minimiser: the empirical minimiser in the class, best: the risk minimiser
-    in the class, limit: the best predictor of the infinite architecture (default: ``best``, so that the architecture term is
-    0). Raises ValueError if ``minimiser`` or ``best`` is beaten by ``trained`` on its own criterion, since it is then no
-    minimiser. Theorem T4.1.
-    """
-    gap, fitted, least = risk(trained) - empirical_risk(trained), empirical_risk(trained), empirical_risk(minimiser)
-    top, roof = risk(best), risk(best if limit is None else limit)
-    if fitted < least:
-        raise ValueError(f"minimiser has the empirical risk {least!r}, trained has {fitted!r}: give the empirical minimiser")
-    if risk(trained) < top or risk(minimiser) < top:
-        raise ValueError(f"best has the risk {top!r}, and another predictor of the class has less: give the risk minimiser")
-    selection = least - top
-    return Decomposition(fitted - least, top - roof, gap + selection, roof - optimal_risk, selection)
