@@ -108,6 +108,7 @@ def save_figure(fig: Figure, name: str, *, alt: str, data: Any, badge: str = "me
     base = paths.build() / "figures" / name
     svg = io.BytesIO()
     fig.savefig(svg, format="svg", metadata={"Date": None})
+    fig.set_layout_engine("none")  # the places are found; finding them again takes as long as drawing
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=200, metadata={"Software": None})
     paths.write_atomic(base.with_suffix(".svg"), svg.getvalue())

@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 ENTRIES = 3_000_000  # near pairs that a table of a greedy covering holds; beyond it only a part of the points are centres
-WEIGHTS = 1_000_000  # the same for the table of the fractional packing, which is multiplied with hundreds of times
-ROUNDS, PICKS = 10, 5000  # of the iterated greedy covering: most rounds, and about how many picks in all of them
+WEIGHTS = 2_000_000  # the same for the table of the fractional packing, which is multiplied with hundreds of times
+ROUNDS, PICKS = 20, 10_000  # of the iterated greedy covering: most rounds, and about how many picks in all of them
 FEW = 150  # centres; up to here they are moved about, too
 STEPS, CHECK = 320, 40  # of the fractional packing: iterations, and after how many the whole set is looked at
 
