@@ -22,7 +22,7 @@ from limitlib.iteration import iterate, residual_bound, rotation_residual, shift
 from limitlib.performance import PowerLawMass, PowerLawModel, SpectralMeasure
 
 # %%
-P = companion.profile(profile, smoke=dict(maps=20, angles=100_000), cpu=dict(maps=200, angles=400_000), gpu=dict())
+P = companion.profile(profile, smoke=dict(maps=20, angles=100_000), cpu=dict(maps=100, angles=200_000), gpu=dict())
 rng = np.random.default_rng(seed)
 
 
@@ -271,7 +271,7 @@ for name, (color, dash, _) in looks.items():
 
 # %%
 for y, (color, _, label) in zip((2e-4, 3e-5, 4e-6, 6e-7, 8e-8), looks.values(), strict=True):
-    direct_label(bx, 1.1e3, y, label, color)
+    direct_label(bx, 8e2, y, label, color)
 ax.set(xlabel="distance $u$ from criticality (no unit)", ylabel="spectral mass $\\nu([0,u])$", ylim=(1e-4, 1.5))
 bx.set(xlabel="steps $K$", ylabel="error $E(K)$", ylim=(3e-9, 1.5), xlim=(0.6, 4e5))
 cx.set(xlabel="steps $K$ (linear axis)", ylabel="error $E(K)$", ylim=(1e-8, 1.5))
@@ -400,7 +400,7 @@ for name, (color, dash) in styles.items():
     ax.loglog(n, points[name][1](n.astype(float)), color=PALETTE["black"], ls="--", marker="", lw=0.9)
 ax.loglog(n, 0.9**n, color=PALETTE["purple"], ls=":", marker="")
 direct_label(ax, 90, 0.19, "$\\tanh x$: $(2n/3)^{-1/2}$", "green")
-direct_label(ax, 100, 0.037, "$x/\\sqrt{1+2x^2}$: $(2n)^{-1/2}$", "blue")
+direct_label(ax, 52, 0.031, "$x/\\sqrt{1+2x^2}$: $(2n)^{-1/2}$", "blue")
 direct_label(ax, 120, 0.013, "$x/(1+x)$: $n^{-1}$", "vermillion")
 direct_label(ax, 46, 2e-3, "$0.9\\,x$: exponential", "purple")
 ax.set(xlabel="steps $n$", ylabel="state $x_n$ from $x_0=1$ (no unit)", ylim=(5e-4, 1.6))
@@ -482,7 +482,7 @@ bx.axvline(end / 30, color="#888888", lw=1.2, ls=":")
 
 # %%
 direct_label(ax, 3e3, 0.06, "infinite width", "blue"), direct_label(ax, 1.2, 1.4e-4, "dots: $K^*=1/(2u_{\\min})$", "black")
-for x, y, width, color in ((70, 2.5e-2, 32, "vermillion"), (1e3, 8e-3, 128, "green"), (6e4, 1.2e-3, 512, "purple")):
+for x, y, width, color in ((5, 1.2e-2, 32, "vermillion"), (1e3, 8e-3, 128, "green"), (6e4, 1.2e-3, 512, "purple")):
     direct_label(ax, x, y, f"width {width}", color)
 ax.set(xlabel="steps $K$", ylabel="training error above its floor", ylim=(5e-5, 1.5), xlim=(0.8, 4e5))
 direct_label(bx, 1.2, 1.08, "solid: slope of the error", "blue")
@@ -529,6 +529,7 @@ K = np.geomspace(100, 1000, 20)
 gapped = SpectralMeasure(atoms=[0.001, 0.5], weights=[0.5, 0.5])
 for name, nu in (("fit_decades", pure["05"]), ("fit_decades_gap", gapped)):
     rate, level = np.polyfit(K, np.log(nu.error(K)), 1)
-    companion.record(f"K16.{name}", np.log10(nu.error(1e4)) - (level + rate * 1e4) / np.log(10), fmt=".2f", badge="theory")
+    decades = abs(np.log10(nu.error(1e4)) - (level + rate * 1e4) / np.log(10))
+    companion.record(f"K16.{name}", decades, fmt=".2f", badge="theory")
 leaving = orbit(lambda x: min(x + x**3, 2.0), 0.1, 60)
 companion.record("K16.growth_steps", int(np.argmax(leaving >= 1)), fmt="d")
