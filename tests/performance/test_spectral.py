@@ -166,3 +166,19 @@ def test_bad_types():
         PowerLawMass("1")
     with pytest.raises(TypeError, match="PowerLawMass"):
         SpectralMeasure(parts=[1.0])
+
+
+def test_critical_without_a_power_law():
+    """C6.1: no gap, and E K^kappa has no limit for any kappa: exp(-sqrt(2K)), and atoms in geometric progression."""
+    z = (np.arange(6000) + 0.5) * 2e-3
+    weights = np.exp(-(z**2) / 2)
+    stretched = SpectralMeasure(atoms=-np.expm1(-1 / (2 * z**2)), weights=weights / weights.sum())
+    K = np.array([2.0, 18.0, 50.0, 98.0])
+    np.testing.assert_allclose(stretched.error(K), np.exp(-np.sqrt(2 * K)), rtol=1e-8)
+    j = np.arange(1, 20)
+    ladder = SpectralMeasure(atoms=10.0**-j, weights=10.0 ** (-j / 2))
+    for decade in (3, 6, 9):
+        K = 10.0 ** np.linspace(decade, decade + 1, 200)
+        scaled = ladder.error(K) * K**0.5
+        assert 1.07 < scaled.max() / scaled.min() < 1.1
+        assert ladder.error(K[-1]) / ladder.error(K[0]) == pytest.approx(10**-0.5, rel=2e-3)
