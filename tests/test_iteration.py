@@ -735,6 +735,8 @@ def test_worst_rotations_are_the_worst():
             z = np.exp(1j * worst.angle)
             assert abs(1 - z) * abs(1 - a + a * z) ** n == pytest.approx(float(worst.residual), rel=1e-12)
             assert worst.residual <= residual_bound("krasnoselskii_mann", n, distance=1.0, relaxation=a)
+    for n in (10**9, 10**15):  # 1/(n+1) is near rounding: the limit law, whose relative error is about 1/(4n)
+        assert rotation_residual(n).residual == pytest.approx(2 / math.sqrt(math.e * (n + 0.5)), rel=1e-12)
     assert rotation_residual([5, 50], relaxation=1.0).residual.tolist() == [2.0, 2.0]  # without averaging nothing falls
 
 
@@ -801,3 +803,11 @@ def test_nonlinear_critical_points():
 def test_witnesses_reject(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("relaxation", ["0.5", [0.1, 0.2], None, 0.5 + 1j])
+def test_witnesses_need_a_number(relaxation):
+    with pytest.raises(TypeError, match="one real number"):
+        rotation_residual(3, relaxation=relaxation)
+    with pytest.raises(TypeError, match="one real number"):
+        shift_residual(3, relaxation=relaxation)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ def rotation_residual(n: ArrayLike, *, method: str = "krasnoselskii_mann", relax
     ``krasnoselskii_mann`` with constant ``relaxation`` a in [0, 1]: with s = |1 - e^(i angle)|^2 the squared residual is
     ``s (1 - a(1-a) s)^n``, largest at s = min(4, 1/(a(1-a)(n+1))). ``halpern`` with weights 1/(k+2) (relaxation is not used):
     the iterate is the mean of R^0, ..., R^n, so the residual is ``|1 - e^(i(n+1) angle)| / (n+1)``, at most 2/(n+1). Source:
-    T6.1. Raises ValueError for n < 0 or not whole, relaxation outside [0, 1], or another method.
+    T6.1. Raises ValueError for n < 0 or not whole, relaxation outside [0, 1], or another method; TypeError if it is no number.
 
     >>> round(float(rotation_residual(10).residual), 6)
     0.37443
@@ -40,7 +41,7 @@ def rotation_residual(n: ArrayLike, *, method: str = "krasnoselskii_mann", relax
     product = _relaxation(relaxation) * (1 - relaxation)
     with np.errstate(divide="ignore"):
         square = np.minimum(4.0, 1 / (product * (steps + 1)))
-    residual = np.sqrt(square) * np.sqrt(np.maximum(0.0, 1 - product * square)) ** steps
+    residual = np.sqrt(square) * np.exp(special.xlog1py(steps, -product * square) / 2)
     return WorstRotation(residual, 2 * np.arcsin(np.sqrt(square) / 2))
 
 
@@ -49,7 +50,7 @@ def shift_residual(n: ArrayLike, *, relaxation: float = 0.5) -> Array:
 
     x_n is the binomial distribution (n, a), so the residual is twice its largest probability, ~ 2/sqrt(2 pi n a(1-a)): this is
     1/sqrt(2) times the bound of T6.1 in normed spaces, for the simplex of diameter 2. Raises ValueError for n < 0 or not
-    whole, or a relaxation outside [0, 1].
+    whole, or a relaxation outside [0, 1]; TypeError if it is no number.
 
     >>> round(float(shift_residual(10_000)), 7)
     0.0159573
@@ -68,6 +69,8 @@ def _steps(n: ArrayLike) -> Array:
 
 
 def _relaxation(a: float) -> float:
+    if np.ndim(a) or isinstance(a, str) or np.iscomplexobj(a) or a is None:
+        raise TypeError(f"relaxation must be one real number; got {a!r}")
     if not 0 <= a <= 1:
         raise ValueError(f"relaxation must lie in [0, 1]; got {a!r}")
     return float(a)

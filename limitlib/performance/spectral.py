@@ -27,7 +27,7 @@ class PowerLawMass:
     """Part of a spectral measure: with ``u = gap + (1 - gap) v``, mass ``weight v^kappa`` of [gap, u] for 0 <= v <= 1.
 
     With ``log`` the mass is ``weight v^kappa (1 + kappa ln(1/v))``, a power law with a slowly varying factor. kappa > 0,
-    weight >= 0, 0 <= gap < 1, all finite; ValueError or TypeError otherwise.
+    weight >= 0, 0 <= gap < 1, all finite, log a bool; ValueError or TypeError otherwise.
     """
 
     kappa: float
@@ -43,6 +43,8 @@ class PowerLawMass:
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be finite")
             object.__setattr__(self, name, float(value))
+        if not isinstance(self.log, bool):
+            raise TypeError(f"log={self.log!r} must be True or False")
         if self.kappa <= 0:
             raise ValueError(f"kappa={self.kappa} must be positive; mass exactly at 0 is an atom, atoms=[0.0]")
         if self.weight < 0:
@@ -57,10 +59,15 @@ class PowerLawMass:
         return self.weight * v**self.kappa * factor
 
     def error(self, K: ArrayLike) -> Array:
-        """Integral of (1-u)^(2K), exact: ``weight (1-gap)^(2K) kappa B(kappa, 2K+1)``; with ``log`` a digamma factor."""
-        steps = 2 * np.asarray(K, dtype=float)
+        """Integral of (1-u)^(2K), exact: ``weight (1-gap)^(2K) kappa B(kappa, 2K+1)``; with ``log`` a digamma factor.
+
+        Raises ValueError for K < 0 or NaN.
+        """
+        steps = _doubled(K)
         finite = np.where(np.isinf(steps), 0.0, steps)
-        value = np.exp(finite * math.log1p(-self.gap) - _log_gamma_ratio(finite + 1, self.kappa) + math.lgamma(self.kappa + 1))
+        with np.errstate(over="ignore"):  # a huge number of steps above a gap: exp(-inf) = 0 is what is meant
+            decay = finite * math.log1p(-self.gap)
+        value = np.exp(decay - _log_gamma_ratio(finite + 1, self.kappa) + math.lgamma(self.kappa + 1))
         if self.log:
             value = value * self.kappa * (special.digamma(finite + 1 + self.kappa) - special.digamma(self.kappa))
         return np.where(np.isinf(steps), 0.0, self.weight * value)
@@ -90,11 +97,11 @@ class DecayLaw:
         """
         if not self.kind.startswith("power law"):
             raise ValueError(f"the law is {self.kind!r}: it has no power-law leading term; see gap and rate")
-        steps = 2 * np.asarray(K, dtype=float)
+        steps = _doubled(K)
         if not (steps > 0).all():
             raise ValueError("K must be positive in the leading term")
         slow = np.log(steps) if self.kind.endswith("logarithm") else 1.0
-        return self.prefactor * math.gamma(self.exponent + 1) * steps**-self.exponent * slow
+        return self.prefactor * np.exp(math.lgamma(self.exponent + 1) - self.exponent * np.log(steps)) * slow
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +121,8 @@ class SpectralMeasure:
     weights: Any = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.parts, PowerLawMass):
+            raise TypeError("parts must be a list of PowerLawMass objects; put the one you have into a list")
         parts = tuple(self.parts)
         for part in parts:
             if not isinstance(part, PowerLawMass):
@@ -121,7 +130,7 @@ class SpectralMeasure:
         atoms, weights = (np.array(a, dtype=float) for a in (self.atoms, self.weights))
         if atoms.ndim != 1 or atoms.shape != weights.shape:
             raise ValueError(f"atoms and weights must be two lists of one length; got shapes {atoms.shape}, {weights.shape}")
-        for name, values, high in (("atoms", atoms, 1.0), ("weights", weights, np.finfo(float).max)):
+        for name, values, high in (("atoms", atoms, 1.0), ("weights", weights, np.finfo(float).max / max(1, weights.size))):
             bad = values[~((values >= 0) & (values <= high))]
             if bad.size:
                 what = "lie in [0, 1]; rescale the operator by a step size" if name == "atoms" else "be finite masses >= 0"
@@ -137,11 +146,14 @@ class SpectralMeasure:
         """Spectral measure of a symmetric matrix A, 0 <= A <= I, at x: atoms at its eigenvalues.
 
         Shapes: A (d, d); x (d,), or (d, m) for m starts whose energies are added. Exact up to rounding; eigenvalues within
-        ``8 d eps`` of 0 are put at 0. Raises ValueError unless A is finite, symmetric, and 0 <= A <= I up to rounding.
+        ``8 d eps`` of 0 are put at 0. Raises ValueError unless A is finite, symmetric, and 0 <= A <= I up to rounding;
+        TypeError for complex arrays.
         """
+        if np.iscomplexobj(A) or np.iscomplexobj(x):
+            raise TypeError("A and x must be real")
         A, x = np.asarray(A, dtype=float), np.asarray(x, dtype=float)
-        if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
-            raise ValueError(f"A must be a finite square matrix; got shape {A.shape}")
+        if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.size or not np.isfinite(A).all():
+            raise ValueError(f"A must be a finite square matrix, at least 1 by 1, without NaN; got shape {A.shape}")
         if x.ndim not in (1, 2) or len(x) != len(A) or not np.isfinite(x).all():
             raise ValueError(f"x must be finite, of shape ({len(A)},) or ({len(A)}, m); got {x.shape}")
         slack = 8 * len(A) * float(np.finfo(float).eps)
@@ -166,16 +178,15 @@ class SpectralMeasure:
 
         Relative error below 1e-9 for K up to 1e12 and kappa up to 50. Raises ValueError for K < 0 or NaN.
         """
-        k = np.asarray(K, dtype=float)
-        if not (k >= 0).all():
-            raise ValueError("K must be at least 0 and not NaN: it counts steps")
+        k = _doubled(K) / 2
         flat, found = k.reshape(-1), np.zeros(k.size)
         inside = self.atoms < 1  # at u = 1 one step removes everything
-        log_rate, weights = np.log1p(-self.atoms[inside]), self.weights[inside]
+        log_rate, weights = 2 * np.log1p(-self.atoms[inside]), self.weights[inside]
         length = max(1, CHUNK // max(1, weights.size))
         for start in range(0, flat.size, length):
             steps = flat[start : start + length]
-            powers = np.exp(2 * np.where(np.isinf(steps), 0.0, steps)[:, None] * log_rate)
+            with np.errstate(over="ignore"):  # exp(-inf) = 0 is what is meant
+                powers = np.exp(np.where(np.isinf(steps), 0.0, steps)[:, None] * log_rate)
             found[start : start + length] = np.where(np.isinf(steps), self.limit, powers @ weights)
         found += np.where(flat == 0, self.weights[~inside].sum(), 0.0)
         return found.reshape(k.shape) + sum((part.error(k) for part in self.parts), np.zeros(k.shape))
@@ -202,6 +213,15 @@ class SpectralMeasure:
         front = sum(part.weight for part in logs) * kappa if logs else sum(part.weight for part in slowest)
         kind = "power law with logarithm" if logs else "power law"
         return DecayLaw(kind, self.limit, 0.0, 0.0, kappa, front)
+
+
+def _doubled(K: ArrayLike) -> Array:
+    """2K as an array; 2K beyond the largest float counts as inf."""
+    k = np.asarray(K, dtype=float)
+    if not (k >= 0).all():
+        raise ValueError("K must be at least 0 and not NaN: it counts steps")
+    with np.errstate(over="ignore"):
+        return 2 * k
 
 
 def _log_gamma_ratio(x: Array, kappa: float) -> Array:

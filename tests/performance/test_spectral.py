@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+from scipy import special
 
 from limitlib.performance import DecayLaw, PowerLawMass, PowerLawModel, SpectralMeasure
 
@@ -155,6 +156,9 @@ def test_an_exponential_fit_extrapolates_wrongly_where_the_gap_is_closed():
     (lambda: pure(1.0).error(math.nan), "K must be"),
     (lambda: pure(1.0).mass(math.nan), "NaN"),
     (lambda: pure(1.0).law().leading(0.0), "positive"),
+    (lambda: PowerLawMass(1.0).error(-3.0), "K must be"),
+    (lambda: SpectralMeasure(atoms=[0.5, 0.6], weights=[1e308, 1e308]), "finite masses"),
+    (lambda: SpectralMeasure.of_matrix(np.zeros((0, 0)), []), "at least 1 by 1"),
 ])  # fmt: skip
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
@@ -164,17 +168,42 @@ def test_bad_arguments(make, message):
 def test_bad_types():
     with pytest.raises(TypeError, match="kappa"):
         PowerLawMass("1")
+    with pytest.raises(TypeError, match="log='no'"):
+        PowerLawMass(1.0, log="no")
     with pytest.raises(TypeError, match="PowerLawMass"):
         SpectralMeasure(parts=[1.0])
+    with pytest.raises(TypeError, match="into a list"):
+        SpectralMeasure(parts=PowerLawMass(1.0))
+    with pytest.raises(TypeError, match="real"):
+        SpectralMeasure.of_matrix([[0.5 + 1j]], [1.0])
+
+
+def test_extreme_sizes():
+    """Steps near the largest float, tiny atoms and large exponents: right or zero, and never a warning."""
+    assert pure(0.5).error([1e300, math.inf]).tolist() == pytest.approx([0.5 * math.gamma(0.5) * 2e300**-0.5, 0], rel=1e-9)
+    assert pure(0.5, gap=0.3, log=True).error([0.0, 1e308]).tolist() == pytest.approx([1, 0])
+    tiny = SpectralMeasure(atoms=[1e-300], weights=[1.0])
+    assert tiny.error([1e300, 1e308]).tolist() == pytest.approx([math.exp(-2), 0], rel=1e-12)
+    assert pure(1e6).error(1.0) == pytest.approx(2 / (1e6 + 1) / (1e6 + 2), rel=1e-9)
+    assert pure(400.0).law().leading(1e3) == pytest.approx(float(mp.gamma(401) / mp.mpf(2000) ** 400), rel=1e-9)
 
 
 def test_critical_without_a_power_law():
-    """C6.1: no gap, and E K^kappa has no limit for any kappa: exp(-sqrt(2K)), and atoms in geometric progression."""
+    """C6.1: no gap, and E K^kappa has no limit for any kappa: exp(-sqrt(2K)), a logarithm, atoms in geometric progression."""
     z = (np.arange(6000) + 0.5) * 2e-3
     weights = np.exp(-(z**2) / 2)
     stretched = SpectralMeasure(atoms=-np.expm1(-1 / (2 * z**2)), weights=weights / weights.sum())
     K = np.array([2.0, 18.0, 50.0, 98.0])
     np.testing.assert_allclose(stretched.error(K), np.exp(-np.sqrt(2 * K)), rtol=1e-8)
+    # Gamma law of shape r in t, r exponential: E = 1/(1 + ln(1+2K)). Here t in cells of width e^(1/20), r by Gauss and Laguerre
+    edges = np.exp(np.arange(-600, 5, 0.05))
+    r, chance = np.polynomial.laguerre.laggauss(40)
+    cells = np.diff(special.gammainc(r[:, None], edges), axis=1, prepend=0.0)
+    t = edges * np.exp(-0.025)
+    slow = SpectralMeasure(atoms=-np.expm1(-t), weights=chance @ cells)
+    K = np.array([1.0, 1e3, 1e6])
+    np.testing.assert_allclose(slow.error(K), 1 / (1 + np.log1p(2 * K)), rtol=1e-3)
+    assert (np.diff(slow.error(K) * K**0.25) > 0).all()  # slower than a power
     j = np.arange(1, 20)
     ladder = SpectralMeasure(atoms=10.0**-j, weights=10.0 ** (-j / 2))
     for decade in (3, 6, 9):
