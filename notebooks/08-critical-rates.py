@@ -259,9 +259,9 @@ companion.record("K16.slope_mixed_late", log_slope(mixed.error, 1e11, 1e12), fmt
 companion.record("K16.stretched", kinds["stretched"].error(50), fmt=".4e", badge="theory")
 
 # %%
-looks = {"critical": ("blue", "-", "$\\kappa=1/2$: power law"), "gap": ("vermillion", "--", "gap 0.01: exponential"),
-         "atom": ("green", "-.", "atom at 0: limit 0.1"), "log": ("purple", (0, (5, 1)), "times a logarithm"),
-         "stretched": ("black", ":", "no gap, no power")}  # fmt: skip
+looks = {"critical": ("blue", "-", "solid: $\\kappa=1/2$"), "gap": ("vermillion", "--", "dashed: gap 0.01"),
+         "atom": ("green", "-.", "dash-dot: atom at 0"), "log": ("purple", (0, (5, 1)), "long dashes: logarithm"),
+         "stretched": ("black", ":", "dotted: no power law")}  # fmt: skip
 fig, axes = new_figure(2, 2, height=5.6)
 (ax, bx), (cx, dx) = axes
 u, K = np.geomspace(1e-5, 1, 300), np.geomspace(1, 1e5, 251)
@@ -410,7 +410,7 @@ ax.loglog(n, 0.9**n, color=PALETTE["purple"], ls=":", marker="")
 direct_label(ax, 90, 0.19, "$\\tanh x$: $(2n/3)^{-1/2}$", "green")
 direct_label(ax, 52, 0.031, "$x/\\sqrt{1+2x^2}$: $(2n)^{-1/2}$", "blue")
 direct_label(ax, 120, 0.013, "$x/(1+x)$: $n^{-1}$", "vermillion")
-direct_label(ax, 46, 2e-3, "$0.9\\,x$: exponential", "purple")
+direct_label(ax, 64, 2e-3, "$0.9\\,x$: exponential", "purple")
 ax.set(xlabel="steps $n$", ylabel="state $x_n$ from $x_0=1$ (no unit)", ylim=(5e-4, 1.6))
 decades_only(ax)
 ax.set_title("With derivative 1 at the fixed point, the order of contact sets the exponent")
