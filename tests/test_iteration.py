@@ -761,10 +761,12 @@ def test_shift_witness_is_the_shift():
 
 
 def test_rates_fail_without_their_hypotheses():
-    """Expanding R: the averaged residual grows. Not averaged: it stays."""
+    """Expanding R: the averaged residual grows, and Halpern's. Not averaged: it stays."""
     x0, run = np.array([1.0, 0.0]), dict(max_iter=2000, rtol=0, atol=0)
     grown = iterate(lambda x: 1.01 * x @ turn(0.1).T, x0, method="krasnoselskii_mann", **run)
     assert grown.residual > 1e3 * residual_bound("krasnoselskii_mann", 2000, distance=1.0)
+    mixed = iterate(lambda x: 1.01 * x @ turn(0.1).T, x0, method="halpern", **run)
+    assert mixed.residual > 1e3 * residual_bound("halpern", 2000, distance=1.0)
     stays = iterate(lambda x: x @ turn(0.1).T, x0, **run)
     assert stays.residual == pytest.approx(2 * math.sin(0.05), rel=1e-9)
     assert stays.residual > residual_bound("krasnoselskii_mann", 2000, distance=1.0)
