@@ -19,6 +19,8 @@ from limitlib.iteration import (
     perturbed_error,
     products,
     residual_bound,
+    rotation_residual,
+    shift_residual,
 )
 
 METHODS = ["picard", "krasnoselskii_mann", "halpern", "anderson"]
@@ -721,3 +723,94 @@ def test_products_refuse_bad_stacks(factors):
         infinite_product(factors, tail=0.0)
     with pytest.raises(ValueError, match="tail must be"):
         infinite_product([1.0], tail=-1.0)
+
+
+def test_worst_rotations_are_the_worst():
+    angles = np.linspace(0, np.pi, 200_001)
+    for a in (0.1, 0.5, 0.8):
+        for n in (0, 1, 2, 10, 100):
+            worst = rotation_residual(n, relaxation=a)
+            seen = abs(1 - np.exp(1j * angles)) * abs(1 - a + a * np.exp(1j * angles)) ** n
+            assert seen.max() <= worst.residual * (1 + 1e-12)
+            assert worst.residual == pytest.approx(seen.max(), rel=1e-7)
+            z = np.exp(1j * worst.angle)
+            assert abs(1 - z) * abs(1 - a + a * z) ** n == pytest.approx(float(worst.residual), rel=1e-12)
+            assert worst.residual <= residual_bound("krasnoselskii_mann", n, distance=1.0, relaxation=a)
+    for n in (10**9, 10**15):  # 1/(n+1) is near rounding: the limit law, whose relative error is about 1/(4n)
+        assert rotation_residual(n).residual == pytest.approx(2 / math.sqrt(math.e * (n + 0.5)), rel=1e-12)
+    assert rotation_residual([5, 50], relaxation=1.0).residual.tolist() == [2.0, 2.0]  # without averaging nothing falls
+
+
+def test_halpern_witness_is_attained_by_the_iteration():
+    for n in (1, 2, 5, 30):
+        worst = rotation_residual(n, method="halpern")
+        R = turn(float(worst.angle))
+        fp = iterate(lambda x, R=R: x @ R.T, np.array([1.0, 0.0]), method="halpern", max_iter=n, rtol=0, atol=0)
+        assert fp.residual == pytest.approx(float(worst.residual), rel=1e-12)
+        assert fp.residual <= residual_bound("halpern", n, distance=1.0)
+
+
+def test_shift_witness_is_the_shift():
+    for a in (0.2, 0.5, 1.0, 0.0):
+        x = np.zeros(60)
+        x[0] = 1.0
+        for n in range(50):
+            assert shift_residual(n, relaxation=a) == pytest.approx(np.abs(x - np.roll(x, 1)).sum(), rel=1e-11)
+            x = (1 - a) * x + a * np.roll(x, 1)  # 60 places: nothing comes round in 50 steps
+    assert shift_residual(10_000) <= residual_bound("krasnoselskii_mann", 10_000, diameter=2.0)
+    assert shift_residual(10_000) > residual_bound("krasnoselskii_mann", 10_000, diameter=1.0)  # a diameter, not a radius
+
+
+def test_rates_fail_without_their_hypotheses():
+    """Expanding R: the averaged residual grows, and Halpern's. Not averaged: it stays."""
+    x0, run = np.array([1.0, 0.0]), dict(max_iter=2000, rtol=0, atol=0)
+    grown = iterate(lambda x: 1.01 * x @ turn(0.1).T, x0, method="krasnoselskii_mann", **run)
+    assert grown.residual > 1e3 * residual_bound("krasnoselskii_mann", 2000, distance=1.0)
+    mixed = iterate(lambda x: 1.01 * x @ turn(0.1).T, x0, method="halpern", **run)
+    assert mixed.residual > 1e3 * residual_bound("halpern", 2000, distance=1.0)
+    stays = iterate(lambda x: x @ turn(0.1).T, x0, **run)
+    assert stays.residual == pytest.approx(2 * math.sin(0.05), rel=1e-9)
+    assert stays.residual > residual_bound("krasnoselskii_mann", 2000, distance=1.0)
+
+
+def test_self_adjoint_bound_needs_self_adjointness():
+    """T6.2: |T^n (I-T)| <= n^n/(n+1)^(n+1) for 0 <= T <= I; a nilpotent block about 1/2 breaks it."""
+    n, d = 64, 128
+    T = 0.5 * (np.eye(d) + np.eye(d, k=-1))
+    size = lambda A: np.linalg.norm(np.linalg.matrix_power(A, n) @ (np.eye(d) - A), 2)  # noqa: E731
+    bound = (n / (n + 1)) ** n / (n + 1)
+    assert np.linalg.norm(T, 2) <= 1 and size(T) > 5 * bound
+    assert size((T + T.T) / 2) <= bound
+
+
+def test_nonlinear_critical_points():
+    """T6.6: the exact orbits, and the sign of the coefficient."""
+    x, y, grown = 0.5, 0.5, 0.1
+    for _ in range(1000):
+        x, y = x / math.sqrt(1 + 2 * x * x), y / (1 + y)
+    assert x == pytest.approx(0.5 / math.sqrt(1 + 500), rel=1e-12) and y == pytest.approx(0.5 / 501, rel=1e-12)
+    steps = 0
+    while grown < 1:
+        grown, steps = grown + grown**3, steps + 1
+    assert 40 < steps < 60  # x - c x^p would take for ever
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: rotation_residual(-1), "whole numbers"),
+    (lambda: rotation_residual(1.5), "whole numbers"),
+    (lambda: rotation_residual(3, method="picard"), "method"),
+    (lambda: rotation_residual(3, relaxation=1.5), "relaxation"),
+    (lambda: shift_residual(math.nan), "whole numbers"),
+    (lambda: shift_residual(3, relaxation=math.nan), "relaxation"),
+])  # fmt: skip
+def test_witnesses_reject(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("relaxation", ["0.5", [0.1, 0.2], None, 0.5 + 1j])
+def test_witnesses_need_a_number(relaxation):
+    with pytest.raises(TypeError, match="one real number"):
+        rotation_residual(3, relaxation=relaxation)
+    with pytest.raises(TypeError, match="one real number"):
+        shift_residual(3, relaxation=relaxation)

@@ -7,6 +7,7 @@ only from a contraction factor that the caller has proved. Everything else is re
 from limitlib.iteration.fixed_points import FixedPoint, History, Rate, iterate
 from limitlib.iteration.orbits import Orbit, inexact_orbit, perturbed_error, residual_bound
 from limitlib.iteration.products import ProductLimit, asymptotic_lipschitz_radius, infinite_product
+from limitlib.iteration.witnesses import WorstRotation, rotation_residual, shift_residual
 
 __all__ = [
     "FixedPoint",
@@ -14,12 +15,15 @@ __all__ = [
     "Orbit",
     "ProductLimit",
     "Rate",
+    "WorstRotation",
     "asymptotic_lipschitz_radius",
     "inexact_orbit",
     "infinite_product",
     "iterate",
     "perturbed_error",
     "residual_bound",
+    "rotation_residual",
+    "shift_residual",
 ]
 
 for _name in __all__:  # one public address, limitlib.iteration, in pickles, tracebacks and the documentation

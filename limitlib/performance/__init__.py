@@ -16,16 +16,20 @@ from limitlib.performance.regression import (
     simulate_one_pass_sgd,
     simulate_ridge,
 )
+from limitlib.performance.spectral import DecayLaw, PowerLawMass, SpectralMeasure
 
 __all__ = [
+    "DecayLaw",
     "Decomposition",
     "Equivalent",
     "Exponents",
     "Frontier",
     "PathLimit",
+    "PowerLawMass",
     "PowerLawModel",
     "Prefactors",
     "Simulated",
+    "SpectralMeasure",
     "decompose",
     "iterated_limit",
     "judge",
