@@ -52,8 +52,9 @@ def covering_number(
     """Bracket of N(eps), the least number of closed eps-balls that cover the rows of ``X`` (n, d).
 
     centers: "set" (balls about points of X) or "ambient" (about any points). exact: "auto" solves the integer program for
-    n <= 128, True for every n, False never. With ambient centres the bracket closes only where it happens to. Upper: a covering
-    that is returned in ``centers``. Lower: a 2 eps-packing (returned in ``packing``), or a fractional packing (the dual of
+    n <= 128, True for every n, False never. On a line (d = 1) every count is exact. Else, with ambient centres, the bracket
+    closes only where it happens to. Upper: a covering that is returned in ``centers`` (on a line with ambient centres, which
+    are no points of X: None). Lower: a 2 eps-packing (returned in ``packing``), or a fractional packing (the dual of
     the linear program of coverings), whichever is larger. Raises ValueError for an empty set, points that are not finite,
     eps <= 0, or an unknown word. Theorem T5.1.
 
@@ -64,6 +65,8 @@ def covering_number(
     _known("centers", centers, ("set", "ambient"))
     if exact not in (True, False, "auto"):
         raise ValueError(f"exact={exact!r} must be True, False or 'auto'")
+    if x.shape[1] == 1:
+        return _line_covering(x[:, 0], radius, centers)
     order = greedy_order(x, metric=metric)
     if exact is True or (exact == "auto" and len(x) <= EXACT_POINTS):
         return _exact_covering(x, radius, p, centers, order)
@@ -83,6 +86,9 @@ def packing_number(
         raise ValueError(f"exact={exact!r} must be True, False or 'auto'")
     words = CONVENTIONS["packing" if strict else "separated"]
     edge = radius if strict else np.nextafter(radius, 0)  # a pair at this distance or below may not be packed together
+    if x.shape[1] == 1:
+        packed = _line_packing(x[:, 0], edge)
+        return Count(len(packed), len(packed), None, packed, words)
     order = greedy_order(x, metric=metric)
     best = greedy_packing(x, edge, p, order)
     if exact is True or (exact == "auto" and len(x) <= EXACT_POINTS):
@@ -103,9 +109,12 @@ def entropy_profile(X: ArrayLike, eps: ArrayLike, *, metric: str = "l2", centers
     if radii.ndim != 1 or not radii.size:
         raise ValueError(f"eps has shape {radii.shape}; give a list of radii")
     _known("centers", centers, ("set", "ambient"))
-    order = greedy_order(x, metric=metric)
-    count: Callable[..., Count] = _exact_covering if len(x) <= EXACT_POINTS else _bracket
-    found = [count(x, _radius(e), p, centers, order) for e in radii]
+    if x.shape[1] == 1:
+        found = [_line_covering(x[:, 0], _radius(e), centers) for e in radii]
+    else:
+        order = greedy_order(x, metric=metric)
+        count: Callable[..., Count] = _exact_covering if len(x) <= EXACT_POINTS else _bracket
+        found = [count(x, _radius(e), p, centers, order) for e in radii]
     lower, upper = (np.array([getattr(c, end) for c in found]) for end in ("lower", "upper"))
     by_size = np.argsort(radii, kind="stable")
     upper[by_size] = np.minimum.accumulate(upper[by_size])
@@ -126,6 +135,39 @@ def _known(name: str, value: str, words: tuple[str, ...]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ exact counts
+
+
+def _reach(v: Array, start: int, length: float) -> int:
+    """The last index whose value is at most ``length`` above that at ``start``; v increases."""
+    last = max(start, int(np.searchsorted(v, v[start] + length, side="right")) - 1)
+    while last + 1 < len(v) and v[last + 1] - v[start] <= length:
+        last += 1
+    while v[last] - v[start] > length:
+        last -= 1
+    return last
+
+
+def _line_covering(values: Array, radius: float, centers: str) -> Count:
+    """From the left: the ball that covers the first open point and reaches farthest. Nothing needs fewer."""
+    by_size = np.argsort(values, kind="stable")
+    v = values[by_size]
+    chosen, first = [], 0
+    while first < len(v):
+        middle = _reach(v, first, radius) if centers == "set" else first
+        chosen.append(middle)
+        first = _reach(v, middle, radius if centers == "set" else 2 * radius) + 1
+    covering = np.sort(by_size[chosen]) if centers == "set" else None
+    return Count(len(chosen), len(chosen), covering, _line_packing(values, 2 * radius), CONVENTIONS[centers])
+
+
+def _line_packing(values: Array, edge: float) -> Index:
+    """From the left: always the first point farther than ``edge`` from the last one. Nothing packs more."""
+    by_size = np.argsort(values, kind="stable")
+    v = values[by_size]
+    chosen = [0]
+    while (following := _reach(v, chosen[-1], edge) + 1) < len(v):
+        chosen.append(following)
+    return np.sort(by_size[chosen])
 
 
 def _exact_covering(x: Array, radius: float, p: float, centers: str, order: GreedyOrder) -> Count:

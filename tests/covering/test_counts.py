@@ -95,6 +95,31 @@ def test_the_searches_for_large_sets_hold_the_exact_count(seed):
     assert len(cover) <= 1.2 * exact.upper + 1
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_on_a_line_every_count_is_exact(seed):
+    """Against the integer program, which does not know that the points lie on a line: a second, constant coordinate."""
+    rng = np.random.default_rng([seed, 11])
+    x = rng.normal(size=(int(rng.integers(1, 100)), 1))
+    x = np.round(x, 1) if seed % 2 else x
+    eps = float(rng.choice([0.1, 0.2, 0.35, 1.0]))
+    plane = np.column_stack([x, np.ones(len(x))])
+    line, other = covering_number(x, eps), covering_number(plane, eps)
+    assert line.lower == line.upper == other.upper == len(line.centers)
+    assert (np.abs(x[line.centers] - x.T).min(axis=0) <= eps).all()
+    for strict in (True, False):
+        assert packing_number(x, eps, strict=strict).lower == packing_number(plane, eps, strict=strict).upper
+    ambient = covering_number(x, eps, centers="ambient")
+    assert ambient.is_exact and ambient.lower == len(ambient.packing)  # on a line both sides of T5.1 meet
+    assert covering_number(plane, eps, centers="ambient").contains(ambient.lower)
+
+
+def test_a_line_of_many_points():
+    x = np.random.default_rng(12).random((20_000, 1))
+    found = entropy_profile(x, [1e-4, 1e-3, 1e-2, 0.1])
+    assert found.ratio == 1 and found.upper[-1] == 5
+    assert covering_number(x, 0.1, centers="ambient").upper == 5
+
+
 def test_ambient_centres_save_balls():
     """Four corners of a square lie in one ball about its centre, which is not one of them."""
     x = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]
