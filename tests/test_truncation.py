@@ -1,0 +1,258 @@
+"""limitlib.iteration, finite width: exact cases first, then bounds above the truth, then every hypothesis dropped."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import zeta
+
+from limitlib.iteration import (
+    rank_one_truncation_error,
+    residual_truncation_bound,
+    truncated_orbit,
+    truncation_bound,
+)
+
+
+def unit(d, power=1.0):
+    u = np.arange(1.0, d + 1) ** -power
+    return u / np.linalg.norm(u)
+
+
+def nonexpansive(rng, d):
+    """x - W' relu(W x + b) with |W| <= 1."""
+    W = rng.standard_normal((d, d)) * np.arange(1.0, d + 1) ** -0.7
+    W /= np.linalg.norm(W, 2) * (1 + 1e-12)
+    b = rng.standard_normal(d) / 10
+    return lambda x: x - np.maximum(x @ W.T + b, 0) @ W
+
+
+# --- truncated_orbit
+
+
+def test_a_truncated_orbit_is_the_orbit_of_the_truncated_matrix():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((6, 6)) / 4
+    B = np.linalg.qr(rng.standard_normal((6, 3)))[0]
+    x = rng.standard_normal((4, 6))
+    run = truncated_orbit(lambda i: lambda z: z @ A.T, x, B, n=5)
+    cut = B @ B.T @ A @ B @ B.T
+    np.testing.assert_allclose(run.full[5], x @ np.linalg.matrix_power(A, 5).T, atol=1e-13)
+    np.testing.assert_allclose(run.truncated[5], x @ B @ B.T @ np.linalg.matrix_power(cut, 5).T, atol=1e-13)
+    np.testing.assert_allclose(run.tails, np.linalg.norm(run.full @ (np.eye(6) - B @ B.T), axis=-1), atol=1e-13)
+    assert run.error.shape == (6, 4) and run.increment_tails.shape == (5, 4)
+    assert (run.error >= run.tails - 1e-12).all()
+
+
+def test_a_width_means_the_first_coordinates():
+    rng = np.random.default_rng(1)
+    T, x = nonexpansive(rng, 12), rng.standard_normal(12)
+    by_width, by_basis = (truncated_orbit([T] * 4, x, b, n=4) for b in (5, np.eye(12)[:, :5]))
+    np.testing.assert_allclose(by_width.error, by_basis.error, atol=1e-13)
+    assert truncated_orbit([T] * 4, x, 12, n=4).error.max() == 0.0
+
+
+@pytest.mark.parametrize("basis, said", [
+    (0, "basis must be an integer >= 1"), (-3, "basis must be an integer >= 1"), (True, "basis must be an integer"),
+    (9, "the width 9 exceeds the dimension 4"), (2.5, "basis must be an integer"), (np.eye(3), r"d=4 and 1 <= P <= d"),
+    (np.ones((4, 2)), "not orthonormal"), (np.full((4, 1), math.nan), "not orthonormal"), (np.empty((4, 0)), "1 <= P <= d"),
+])  # fmt: skip
+def test_a_wrong_basis_is_refused(basis, said):
+    with pytest.raises(ValueError, match=said):
+        truncated_orbit(lambda i: lambda x: x, np.ones(4), basis, n=1)
+
+
+def test_a_wrong_stack_is_refused():
+    with pytest.raises(ValueError, match="n asks for 3 blocks; blocks has 1"):
+        truncated_orbit([lambda x: x], np.ones(4), 2, n=3)
+    with pytest.raises(ValueError, match="T_1 must keep the shape"):
+        truncated_orbit([lambda x: x[:2]], np.ones(4), 2, n=1)
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        truncated_orbit([lambda x: x], np.array([math.nan]), 1, n=1)
+
+
+# --- T7.1
+
+
+def test_a_permutation_attains_the_bound_at_every_depth():
+    """Chain k of coordinates is in the truncation except at step k: each step loses one entry for good."""
+    n, rng = 6, np.random.default_rng(2)
+    chains = np.arange((n + 1) * (n + 2)).reshape(n + 1, n + 2)
+    order = np.empty(chains.size, dtype=int)
+    for chain in chains:
+        order[np.roll(chain, -1)] = chain  # the entry at chain[i] moves to chain[i + 1]
+    outside = chains[np.arange(n + 1), np.arange(n + 1)]
+    basis = np.eye(chains.size)[:, np.setdiff1d(np.arange(chains.size), outside)]
+    x = np.zeros(chains.size)
+    x[chains[:, 0]] = rng.uniform(0.1, 1, n + 1)
+    run = truncated_orbit(lambda i: lambda z: z[order], x, basis, n=n)
+    np.testing.assert_allclose(run.tails, x[chains[:, 0]], atol=1e-15)
+    np.testing.assert_allclose(run.error, truncation_bound(run.tails), rtol=1e-13)
+    assert run.error[-1] < 0.7 * truncation_bound(run.tails, orthogonal=False)[-1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_bound_is_never_below_the_error(seed):
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 40))
+    T, q = nonexpansive(rng, d), float(rng.choice([1.0, 0.9, 0.3]))
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0][:, : int(rng.integers(1, d))]
+    run = truncated_orbit(lambda i: lambda x: q * T(x), rng.standard_normal((3, d)), basis, n=40)
+    root, plain = truncation_bound(run.tails, factor=q), truncation_bound(run.tails, factor=q, orthogonal=False)
+    assert (run.error <= root + 1e-12).all() and (root <= plain * (1 + 1e-12)).all()
+    if q < 1:
+        assert (root <= run.tails.max(axis=0) / math.sqrt(1 - q * q) * (1 + 1e-9)).all()
+
+
+def test_an_expanding_map_breaks_the_bound_of_nonexpansive_ones():
+    rng = np.random.default_rng(3)
+    A = 1.5 * np.linalg.qr(rng.standard_normal((30, 30)))[0]
+    x = rng.standard_normal(30) / np.arange(1.0, 31)
+    run = truncated_orbit(lambda i: lambda z: z @ A.T, x, 25, n=12)
+    assert run.error[-1] > 1.1 * truncation_bound(run.tails)[-1]
+    with pytest.raises(ValueError, match=r"factor=1.5 must lie in \[0, 1\].*residual_truncation_bound"):
+        truncation_bound(run.tails, factor=1.5)
+
+
+@pytest.mark.parametrize("tails", [[-1.0], [math.nan], 1.0, [0.1, -0.0001]])
+def test_wrong_tails_are_refused(tails):
+    with pytest.raises(ValueError, match="tails must be an array of numbers >= 0"):
+        truncation_bound(tails)
+
+
+# --- C7.2 and its residual form
+
+
+@pytest.mark.parametrize("P", [10, 100])
+def test_the_closed_form_of_the_rank_one_example(P):
+    u = unit(2000)
+    tau = math.sqrt(1 - np.sum(u[:P] ** 2))
+    run = truncated_orbit(lambda i: lambda x: (x @ u) * u, u, P, n=300)
+    np.testing.assert_allclose(run.error, rank_one_truncation_error(tau, np.arange(301)), atol=1e-12)
+    assert (run.error <= truncation_bound(run.tails)).all()  # the usable depth tau^-2 of T7.1 is of the right order
+
+
+def test_truncation_moves_the_radius_below_one_and_depth_erases():
+    tau = np.sqrt(zeta(2, np.array([11, 101, 1001])) / zeta(2))
+    at = np.round(tau**-2).astype(int)
+    np.testing.assert_allclose(rank_one_truncation_error(tau, at), [0.6634, 0.6354, 0.6326], atol=5e-5)
+    assert (rank_one_truncation_error(tau, 10 * at) > 0.9999).all()
+    assert rank_one_truncation_error(tau, 10**9) == pytest.approx(1.0)
+    fixed_depth = rank_one_truncation_error(np.sqrt(zeta(2, 10.0 ** np.arange(1, 7) + 1) / zeta(2)), 100)
+    assert (np.diff(fixed_depth) < 0).all() and fixed_depth[-1] < 1e-3
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_residual_steps_toward_a_fixed_point(power):
+    u, i = unit(300), np.arange(1.0, 401)
+    h = i**-power
+    tau = math.sqrt(1 - np.sum(u[:20] ** 2))
+    blocks = lambda k: lambda x: (1 - h[k - 1]) * x + h[k - 1] * (x @ u) * u  # noqa: E731
+    run = truncated_orbit(blocks, u, 20, n=400)
+    np.testing.assert_allclose(run.error, rank_one_truncation_error(tau, np.arange(401), steps=h), atol=1e-12)
+
+
+def test_summable_steps_keep_their_closed_form_and_others_lose_everything():
+    tau, h = 0.3, np.arange(1.0, 100_001)
+    deep = rank_one_truncation_error(tau, 100_000, steps=h**-2)
+    share = math.sin(math.pi * tau) / (math.pi * tau)
+    assert deep == pytest.approx(math.hypot(tau, math.sqrt(1 - tau**2) * (1 - share)), abs=1e-5)
+    lost = [rank_one_truncation_error(tau, n, steps=1 / h) for n in (10, 1000, 100_000)]
+    assert lost[0] < lost[1] < lost[2] and lost[2] > 0.65
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (dict(tau=1.0, n=1), "tau must lie in"), (dict(tau=-0.1, n=1), "tau must lie in"), (dict(tau=math.nan, n=1), "tau must"),
+    (dict(tau=0.1, n=-1), "n must be an integer"), (dict(tau=0.1, n=1.5), "n must be an integer"),
+    (dict(tau=0.1, n=3, steps=[0.5]), "at least n=3"), (dict(tau=0.1, n=1, steps=1.5), "steps must be"),
+    (dict(tau=[0.1, 0.2], n=1, steps=[0.5]), "one number where steps"),
+])  # fmt: skip
+def test_wrong_arguments_of_the_closed_form_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        rank_one_truncation_error(**arguments)
+
+
+# --- T7.3, T7.5, T7.6
+
+
+def test_commuting_truncations_lose_no_more_than_they_lost_at_the_start():
+    rng = np.random.default_rng(5)
+    slopes = rng.uniform(0, 1, 50)
+    x = rng.standard_normal((6, 50))
+    run = truncated_orbit(lambda i: lambda z: np.sin(slopes * z), x, 20, n=100)
+    np.testing.assert_allclose(run.error, run.tails, atol=1e-15)
+    assert (run.error <= run.tails[0] * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_truncation_without_the_fixed_point_lets_go_of_it_at_the_bracketed_rate(seed):
+    rng = np.random.default_rng(seed)
+    d, P, t = 60, int(rng.integers(5, 55)), float(rng.uniform(0, 0.95))
+    Q = np.linalg.qr(np.column_stack([rng.standard_normal(d) * unit(d), rng.standard_normal((d, d - 1))]))[0]
+    T = (Q * np.concatenate([[1.0], rng.uniform(0, t, d - 1)])) @ Q.T
+    lost = np.sum(Q[P:, 0] ** 2)
+    radius = np.linalg.eigvalsh(T[:P, :P])[-1]
+    assert 1 - lost - 1e-12 <= radius <= 1 - (1 - t) * lost + 1e-12 < 1
+
+
+def test_a_truncation_that_contains_the_fixed_point_keeps_it_for_ever():
+    rng = np.random.default_rng(7)
+    d, v = 80, unit(80)
+    Q = np.linalg.qr(np.column_stack([v, rng.standard_normal((d, d - 1))]))[0]
+    T = (Q * np.concatenate([[1.0], np.full(d - 1, 0.9)])) @ Q.T
+    plain = np.eye(d)[:, :20]
+    with_v = np.linalg.qr(np.column_stack([v, plain]))[0]
+    x = v + 0.1 * unit(d, 2.0)
+    deep = {name: truncated_orbit(lambda i: lambda z: z @ T, x, basis, n=2000).error[-1]
+            for name, basis in (("plain", plain), ("with v", with_v))}  # fmt: skip
+    assert deep["plain"] > 0.9 and deep["with v"] < 1e-12
+
+
+def test_the_retuned_projection_is_off_by_the_largest_tail():
+    rng = np.random.default_rng(8)
+    U = np.linalg.qr(rng.standard_normal((50, 3)) * unit(50)[:, None])[0]
+    W = np.linalg.qr(np.where(np.arange(50)[:, None] < 15, U, 0.0))[0]
+    off = np.linalg.norm(W @ W.T - U @ U.T, 2)
+    assert off == pytest.approx(np.linalg.norm(U[15:], 2), abs=1e-12)
+
+
+# --- T7.4
+
+
+def residual(rng, d, sizes):
+    """F_i = size_i U_i tanh(V_i' x) with orthonormal columns: Lip(F_i) <= size_i."""
+
+    def frame():
+        return np.linalg.qr(rng.standard_normal((d, 4)) * unit(d)[:, None])[0]
+
+    made = [(s, frame(), frame()) for s in sizes]
+    return lambda i: lambda x: x + made[i - 1][0] * np.tanh(x @ made[i - 1][2]) @ made[i - 1][1].T
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_residual_bound_is_never_below_the_error(seed):
+    rng = np.random.default_rng(seed)
+    sizes = 1.5 * np.arange(1.0, 41) ** -2
+    x = rng.standard_normal((3, 30))
+    run = truncated_orbit(residual(rng, 30, sizes), x, int(rng.integers(1, 30)), n=40)
+    bound = residual_truncation_bound(run.tails[0], run.increment_tails, sizes * (1 + 1e-12))
+    assert (run.error <= bound + 1e-12).all()
+    total = math.exp(sizes.sum()) * (run.tails[0] + run.increment_tails.sum(axis=0))
+    assert (bound <= total * (1 + 1e-9)).all()
+
+
+def test_the_residual_bound_is_attained_by_growing_blocks():
+    """F(x) = L x with all of x outside the truncation: nothing is kept, and the state grows by 1 + L."""
+    run = truncated_orbit(lambda i: lambda x: 1.5 * x, np.array([0.0, 1.0]), 1, n=5)
+    bound = residual_truncation_bound(run.tails[0], np.zeros(5), 0.5)
+    np.testing.assert_allclose(run.error, bound, rtol=1e-12)
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ((-0.1, [0.1], 0.1), "initial_tail must hold"), ((0.1, [math.nan], 0.1), "increment_tails must be"),
+    ((0.1, [0.1, 0.2], [0.1, 0.2, 0.3]), "hold 2 of them"), ((0.1, [0.1], -1.0), "lipschitz must be"),
+    (([0.1, 0.2], [0.1], 0.1), r"initial_tail has shape \(2,\)"),
+])  # fmt: skip
+def test_wrong_arguments_of_the_residual_bound_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        residual_truncation_bound(*arguments)
