@@ -22,9 +22,10 @@ Map = Callable[[np.ndarray], Any]
 class TruncatedOrbit:
     """States z_k = T_k ... T_1 x of a stack, those y_k of the stack of finite width, and what lies between, k = 0..n.
 
-    full, truncated: ``(n + 1, ..., d)``; y_0 = Pi x. error: |y_k - z_k|, ``(n + 1, ...)``, the truth for this start. tails:
-    tau(z_k), ``(n + 1, ...)``, input of :func:`truncation_bound`, never above ``error``. increment_tails: tau(z_k - z_(k-1)) for
-    k = 1..n, ``(n, ...)``, input of :func:`residual_truncation_bound`. All are computed in float64 and are not rounded to either side.
+    full, truncated: ``(n + 1, ..., d)``; y_0 = Pi x. error: |y_k - z_k|, ``(n + 1, ...)``, the truth for this start.
+    tails: tau(z_k), ``(n + 1, ...)``, input of :func:`truncation_bound`, never above ``error``. increment_tails:
+    tau(z_k - z_(k-1)) for k = 1..n, ``(n, ...)``, input of :func:`residual_truncation_bound`. All are computed in float64 and
+    are not rounded to either side.
     """
 
     full: np.ndarray
@@ -93,11 +94,11 @@ def truncation_bound(tails: Any, *, factor: float = 1.0, orthogonal: bool = True
     """UPPER bounds a_0..a_n of the truncation error of a nonexpansive or contracting stack at each depth, from its tails.
 
     ``tails``: tau(z_0), ..., tau(z_n) along the full orbit, shape ``(n + 1, ...)``. ``factor``: q <= 1 with Lip(T_i) <= q for
-    all blocks. ``orthogonal=True``, for orthogonal projections of a Hilbert space: a_k^2 = (q a_(k-1))^2 + tau(z_k)^2, that is the
-    root of the sum of q^(2(n-k)) tau(z_k)^2; attained by permutations of coordinates. ``orthogonal=False``, for projections of
-    norm 1 in any normed space: a_k = q a_(k-1) + tau(z_k). The arithmetic here is rounded up; the rounding of ``tails`` is not
-    known here. Source: T7.1. Raises ValueError for NaN or negative tails and for a factor outside [0, 1]: an expanding block
-    needs :func:`residual_truncation_bound`.
+    all blocks. ``orthogonal=True``, for orthogonal projections of a Hilbert space: a_k^2 = (q a_(k-1))^2 + tau(z_k)^2, that is
+    the root of the sum of q^(2(n-k)) tau(z_k)^2; attained by permutations of coordinates. ``orthogonal=False``, for projections
+    of norm 1 in any normed space: a_k = q a_(k-1) + tau(z_k). The arithmetic here is rounded up; the rounding of ``tails`` is
+    not known here. Source: T7.1. Raises ValueError for NaN or negative tails and for a factor outside [0, 1]: an expanding
+    block needs :func:`residual_truncation_bound`.
 
     >>> truncation_bound([3.0, 4.0]).round(12).tolist(), truncation_bound([3.0, 4.0], orthogonal=False).round(12).tolist()
     ([3.0, 5.0], [3.0, 7.0])
