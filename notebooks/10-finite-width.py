@@ -95,8 +95,9 @@ for width, color, dash in zip(widths, ("vermillion", "blue", "green"), ("-", "--
 direct_label(ax, 1.2, 0.75, "dots: depth $\\tau^{-2}$,\nerror near $1-1/e$")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit, $\\|u\\|=1$)", ylim=(0, 1.05))
 ax.set_title("Rank-one projection: every width fails, at depth $\\tau^{-2}$")
-bx.plot(mass, color=PALETTE["blue"], marker="", ls="-")
-bx.axvline(half + 0.5, color=PALETTE["black"], ls=":", lw=1.2)
+
+# %%
+bx.plot(mass, color=PALETTE["blue"], marker="", ls="-", drawstyle="steps-post")
 direct_label(bx, half + 1.5, 0.6, "cut to $-50,\\dots,50$:\nall is lost at step 51", "blue")
 bx.axhline(1, color=PALETTE["black"], ls="--", lw=1)
 direct_label(bx, 62, 0.92, "dashed: the shift itself")
@@ -108,11 +109,13 @@ grid_p, grid_n = np.geomspace(3, 1e4, 120).astype(int), np.unique(np.geomspace(1
 picture = rank_one_truncation_error(tail_of(grid_p)[None, :], grid_n[:, None])
 mesh = cx.pcolormesh(grid_p, grid_n, picture, cmap="cividis", vmin=0, vmax=1, rasterized=True)
 cx.plot(grid_p, tail_of(grid_p) ** -2, color="white", ls="--", lw=2, marker="")
-cx.text(60, 45, "depth $\\tau^{-2}$", color="white", fontsize=9, rotation=27)
+cx.text(60, 22, "dashed: depth $\\tau^{-2}$", color="white", fontsize=9, rotation=22)
 cx.text(4, 2.2e4, "first depth, then width: 0 is left", color="black", fontsize=9)
 cx.text(350, 2.2, "first width, then depth:\n$u$ is kept", color="white", fontsize=9)
 cx.set(xscale="log", yscale="log", xlabel="width $P$ (coordinates)", ylabel="depth $n$ (blocks)", ylim=(1, 1e5))
 cx.set_title("The two limits disagree: error of the rank-one truncation")
+
+# %%
 cx.grid(False), fig.colorbar(mesh, ax=cx, label="error (no unit)")
 headline(fig, "Truncation moves a critical system off criticality, and depth then erases it")
 companion.save_figure(
@@ -122,7 +125,7 @@ companion.save_figure(
     "width and depth; it is small below the line n equal one over tau squared and 1 above it.",
     data=[{"width": int(p), "depth": int(n), "error": e} for n, row in zip(grid_n, picture, strict=True)
           for p, e in zip(grid_p[::6], row[::6], strict=True)]
-    + [{"width": 2 * half + 1, "depth": n, "error": math.sqrt(2 - 2 * m)} for n, m in enumerate(mass)],
+    + [{"width": 2 * half + 1, "depth": n, "error": e} for n, e in enumerate(moved.error)],
 )  # fmt: skip
 
 # %% [markdown]
@@ -274,8 +277,8 @@ ax.loglog(grid_p, np.sqrt(101) * tail_of(grid_p), color=PALETTE["black"], marker
 ax.loglog(grid_p, 101 * tail_of(grid_p), color=PALETTE["black"], marker="", ls=":", lw=1.2)
 direct_label(ax, 12, 0.028, "solid: error of $uu^{\\top}$\ndashed: $\\sqrt{n+1}\\,\\tau$\ndotted: $(n+1)\\,\\tau$")
 ax.set(xlabel="width $P$", ylabel="error", title="Fixed depth 100: falls with width")
-for (q, values), color, dash in zip(contraction.items(), ("blue", "green", "orange", "vermillion"), ("-", "-.", ":", "-"),
-                                    strict=True):  # fmt: skip
+looks = zip(("blue", "green", "orange", "vermillion"), ("-", "-.", ":", (0, (5, 1))), strict=True)
+for (q, values), (color, dash) in zip(contraction.items(), looks, strict=True):
     bx.loglog(depths, values[depths], color=PALETTE[color], marker="", ls=dash)
     at = {0.9: (1.1, 0.018), 0.99: (30, 0.035), 0.999: (75, 0.30), 0.9999: (600, 0.98)}[q]
     direct_label(bx, *at, f"$q={q}$", color)
@@ -288,7 +291,7 @@ cx.loglog(shares * crossover, commuting[:, 0], color=PALETTE["blue"], marker="",
 cx.axhline(math.sqrt(zeta(2, 401)), color=PALETTE["black"], ls="--", lw=1)
 cx.loglog(shares * crossover, commuting[:, 0] / commuting[:, 1], color=PALETTE["vermillion"], marker="", ls="-.")
 cx.axvline(crossover, color="#777777", ls=":", lw=1.2)
-direct_label(cx, 9, 0.033, "dashed: tail of the input\nsolid: error"), direct_label(cx, crossover * 1.1, 0.2, "$n^*$")
+direct_label(cx, 9, 0.022, "dashed: tail of the input\nsolid: error"), direct_label(cx, crossover * 1.1, 0.2, "$n^*$")
 direct_label(cx, 9, 0.35, "error / norm", "vermillion")
 cx.set(xlabel="depth $n$", ylabel="error at $P=400$", ylim=(5e-3, 2), title="Commuting: never above the tail")
 for name, color, dash, at in (("constant", "vermillion", "-.", (1.1, 0.72)), ("harmonic", "orange", ":", (2e3, 0.36)),
@@ -297,7 +300,7 @@ for name, color, dash, at in (("constant", "vermillion", "-.", (1.1, 0.72)), ("h
     direct_label(dx, *at, {"constant": "$h_i=1/2$", "harmonic": "$h_i=1/i$", "square": "$h_i=i^{-2}$"}[name], color)
 dx.axhline(math.hypot(tau, math.sqrt(1 - tau**2) * (1 - share)), color=PALETTE["black"], ls="--", lw=1)
 dx.set(xlabel="depth $n$", ylabel="error at $P=10$", ylim=(0, 1.05), title="Residual: while $\\sum h_i<\\infty$")
-headline(fig, "Four cases in which finite width does realise the limit (errors: no unit, depth in blocks)")
+headline(fig, "Four cases in which finite width follows depth, and what ends each (errors without unit)")
 
 # %%
 companion.save_figure(
@@ -321,7 +324,7 @@ for (width, run), color, dash in zip(relu_runs.items(), ("vermillion", "blue", "
     ax.loglog(n, run.error[1:], color=PALETTE[color], ls=dash, marker="")
     ax.loglog(n, truncation_bound(run.tails)[1:], color=PALETTE[color], ls="--", marker="", lw=1)
     ax.loglog(n, truncation_bound(run.tails, orthogonal=False)[1:], color=PALETTE[color], ls=":", marker="", lw=1)
-    direct_label(ax, 200, run.error[-1], f"$P={width}$", color)
+    direct_label(ax, 200, run.error[-1] * {20: 1.2, 60: 0.95, 150: 1.0}[width], f"$P={width}$", color)
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", xlim=(1, 420))
 ax.set_title("Nonexpansive ReLU block in $\\mathbb{R}^{400}$: error (bold), root of squares (dashed), sum (dotted)", fontsize=9)
 at = np.array(list(residual_runs))
@@ -333,7 +336,7 @@ bx.set(xlabel="width $P$ (coordinates)", ylabel="error (no unit)")
 bx.set_title("Summable residual stack in $\\mathbb{R}^{1000}$: the bound falls with the width", fontsize=9)
 
 # %%
-headline(fig, "Both bounds hold in every run; adding squares instead of tails gains a factor of ten")
+headline(fig, "Both bounds hold in every run; squares of the tails add up far more slowly than the tails")
 companion.save_figure(
     fig, "10-finite-width-bounds", badge="measured",
     alt="Top: error of the truncated ReLU block against depth for three widths, below the root of the sum of squared tails, "
@@ -411,16 +414,15 @@ fig, (ax, bx) = new_figure(2, 1, height=6.2)
 for (width, (n, error)), color, dash in zip(walk.items(), ("vermillion", "orange", "blue", "green"), ("-", "-.", ":", "--"),
                                             strict=True):  # fmt: skip
     ax.loglog(n, np.maximum(error, 1e-4), color=PALETTE[color], ls=dash, marker="")
-    direct_label(ax, n[error.argmax()], error.max() * 1.18, f"$P={width}$", color, ha="center")
-ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(8e-4, 0.13))
+    direct_label(ax, n[np.argmax(error > 0.0025)], 0.0025, f"$P={width}$", color)
+ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(8e-4, 0.2), xlim=(10, 5e5))
 ax.set_title("No fixed point: the lazy walk, critical, in a basis that does not commute", fontsize=9)
-line = np.geomspace(halves[:, 0].min(), halves[:, 0].max(), 50)
+by_loss = np.argsort(halves[:, 0])
 bx.loglog(halves[:, 0], np.maximum(halves[:, 1], 0.8), color=PALETTE["blue"], marker="o", ls="", ms=3.5)
-for gap in (1, 0.5):
-    after = np.maximum(-(math.log(2) + np.log1p(-line)) / (2 * np.log1p(-gap * line)), 0.8)
-    bx.loglog(line, after, color=PALETTE["black"], ls="--", marker="")
-direct_label(bx, line[4], 0.25 / line[4], "dashed: the two ends proved", ha="left")
-bx.set(xlabel="lost part $\\tau^2$ of the fixed direction (no unit)", ylabel="depth at which half is lost (blocks)")
+for end in (earliest, latest):
+    bx.loglog(halves[by_loss, 0], np.maximum(end[by_loss], 0.8), color=PALETTE["black"], ls="--", marker="")
+direct_label(bx, 0.012, 150, "dashed: the two ends proved")
+bx.set(xlabel="lost part $\\tau^2$ of the fixed direction (no unit)", ylabel="depth of half loss (blocks)")
 bx.set_title(f"A fixed point outside the truncation: {P['draws']} random critical blocks, 3 widths", fontsize=9)
 headline(fig, "Criticality alone does no harm; a fixed point that the width cannot hold does")
 
@@ -466,6 +468,8 @@ frame = np.linalg.qr(np.column_stack([V, rng.standard_normal((d, d - 3))]))[0]
 R = (frame[:, 3:] * rng.uniform(0, 0.5, d - 3)) @ frame[:, 3:].T
 x2, block = rng.standard_normal(d) / np.arange(1.0, d + 1), V @ V.T + R
 states = truncated_orbit(lambda i: lambda x: x @ block, x2, d, n=300).full
+
+# %%
 repaired, plain, over = {}, {}, -math.inf
 for width in (10, 30, 100):
     Pi = np.diag((np.arange(d) < width).astype(float))
@@ -490,14 +494,14 @@ for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), st
     ax.axhline(tail_of(width), color=PALETTE[color], ls="--", lw=1.3)
     direct_label(ax, 1.1, tail_of(width) * 0.85, f"retuned, $P={width}$: $\\tau$ for ever", color)
 direct_label(ax, 5e3, 0.84, "plain", "black")
-ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(0.04, 1.3), title="$T=uu^{\\top}$")
+ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(0.04, 1.3), title="Rank one, $uu^{\\top}$")
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
     bx.loglog(np.arange(1, 301), plain[width][1:], color=PALETTE[color], ls=dash, marker="")
     bx.loglog(np.arange(1, 301), repaired[width][1:], color=PALETTE[color], ls="--", marker="")
     direct_label(bx, 1.1, repaired[width][-1] * 0.78, f"retuned, $P={width}$", color)
 
 # %%
-bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="three fixed directions and a gap")
+bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions, gap", ylim=(0.05, 1.6))
 headline(fig, "A system of width $P$ of its own can be critical: retuned (dashed) holds where plain fails")
 companion.save_figure(
     fig, "10-finite-width-retuned", badge="measured",
@@ -526,7 +530,7 @@ diagonal_depth = share * (budget_p + 0.5) ** 1.5
 companion.record("K21.budget_share", share, fmt=".4f", badge="theory")
 check = diagonal(400, round(share * crossover))
 companion.record("K21.budget_relative", check[0] / check[1], fmt=".3f", badge="theory")
-at = np.flatnonzero(budget_p >= 1000)[0]
+companion.record("K21.budget_factor", rank_one[-1] / promised[-1], fmt=".1f", badge="theory")
 companion.record("K21.budget_promise_kept", bool(np.all(rank_one >= np.floor(promised))), badge="theory")
 
 # %%
@@ -536,11 +540,11 @@ ax.loglog(budget_p, np.maximum(promised, 0.5), color=PALETTE["black"], ls="--", 
 ax.loglog(budget_p, diagonal_depth, color=PALETTE["blue"], ls="-.", marker="")
 ax.fill_between(budget_p[budget_p >= 150], 3e5, 1e6, color=PALETTE["green"], alpha=0.25, lw=0, hatch="//")
 direct_label(ax, 160, 5.2e5, "residual with a finite sum, retuned: no limit", "green")
-direct_label(ax, 21, 60, "diagonal, relative error:\n$\\propto P^{3/2}$", "blue", va="bottom")
-direct_label(ax, 260, 145, "rank one: $0.2\\,\\tau^{-2}$", "vermillion", ha="right")
+direct_label(ax, 9500, 1.9e4, "diagonal, relative error: like $P^{3/2}$", "blue", ha="right")
+direct_label(ax, 21, 40, "rank one: near $0.2\\,\\tau^{-2}$", "vermillion")
 direct_label(ax, 500, 11, "dashed: promised by T7.1 to any\nnonexpansive block with these tails")
 ax.set(xlabel="width $P$ (coordinates)", ylabel="usable depth (blocks)", ylim=(0.7, 1e6))
-ax.set_title("How deep may width $P$ go, for an error of 0.2?")
+ax.set_title("For an error of 0.2 the usable depth grows like $P$, like $P^{3/2}$, or without limit")
 companion.save_figure(
     fig, "10-finite-width-budget", badge="theory",
     alt="Usable depth against width on logarithmic axes: proportional to the width for the rank-one projection and for the "
@@ -574,15 +578,20 @@ def trained(seeds, steps=120):
 
 # %%
 @torch.no_grad()
-def cut_network(net, x, test, labels, width):
-    """Relative error of the last state and accuracy, per member, of the network cut to its leading directions."""
-    state = net.spread(x)
-    seen = [state]
+def directions(net, x):
+    """Principal directions of all hidden states of the training digits, leading first, per member (members, 64, 64)."""
+    states = [net.spread(x)]
     for layer in range(net.depth):
-        seen.append(net.block(layer, seen[-1]))
-    stacked = torch.cat(seen, dim=1)
-    basis = torch.linalg.svd(stacked.mT @ stacked)[0][:, :, :width]
-    project = basis @ basis.mT
+        states.append(net.block(layer, states[-1]))
+    stacked = torch.cat(states, dim=1)
+    return torch.linalg.eigh(stacked.mT @ stacked)[1].flip(-1)
+
+
+# %%
+@torch.no_grad()
+def cut_network(net, axes, test, labels, width):
+    """Relative error of the last state and accuracy, per member, of the network cut to its leading directions."""
+    project = axes[:, :, :width] @ axes[:, :, :width].mT
     full, low = net.spread(test), net.spread(test) @ project
     for layer in range(net.depth):
         full, low = net.block(layer, full), net.block(layer, low) @ project
@@ -592,13 +601,16 @@ def cut_network(net, x, test, labels, width):
 
 
 # %%
-network = trained(tuple(range(seed, seed + P["nets"])))
+network, digits_x, test, labels = trained(tuple(range(seed, seed + P["nets"])))
+principal = directions(network, digits_x)
 network_widths = (4, 8, 16, 24, 32, 48, 64)
-seen = {width: cut_network(*network, width) for width in network_widths}
+seen = {width: cut_network(network, principal, test, labels, width) for width in network_widths}
 for width in (8, 16, 32, 64):
     for name, values in zip(("error", "accuracy"), seen[width], strict=True):
         companion.record(f"K21.network_p{width}_{name}", values.mean(), fmt=".2g" if width == 64 and name == "error" else ".3f",
                          badge="measured", seeds=P["nets"])  # fmt: skip
+
+# %%
 fig, (ax, bx) = new_figure(1, 2, height=3.0)
 for panel, which, color, marker in ((ax, 0, "blue", "o"), (bx, 1, "vermillion", "s")):
     values = np.array([seen[width][which] for width in network_widths])
@@ -606,7 +618,7 @@ for panel, which, color, marker in ((ax, 0, "blue", "o"), (bx, 1, "vermillion", 
     panel.fill_between(network_widths, values.min(axis=1), values.max(axis=1), color=PALETTE[color], alpha=0.2, lw=0)
     panel.set(xlabel="width $P$ (principal directions)", ylim=(0, 1.05))
 ax.set(ylabel="relative error of the last state"), bx.set(ylabel="test accuracy")
-headline(fig, f"A trained network needs half of its width for the class, all of it for the state ({P['nets']} seeds)")
+headline(fig, "Cut to half of its width, a trained network keeps most classes but not its state")
 
 # %%
 companion.save_figure(
