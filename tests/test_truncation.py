@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import zeta
+from scipy.special import gammainc, zeta
 
 from limitlib.iteration import (
     rank_one_truncation_error,
@@ -114,6 +114,13 @@ def test_an_expanding_map_breaks_the_bound_of_nonexpansive_ones():
         truncation_bound(run.tails, factor=1.5)
 
 
+def test_the_uniform_bound_of_contractions_is_lost_as_the_factor_tends_to_one():
+    tau, n = 0.0778, np.arange(20_001)
+    worst = [(q**n * rank_one_truncation_error(tau, n)).max() for q in (0.9, 0.99, 0.999, 0.9999)]
+    assert (np.array(worst) <= tau / np.sqrt(1 - np.array([0.9, 0.99, 0.999, 0.9999]) ** 2)).all()
+    assert worst[0] == pytest.approx(tau) and worst[-1] > 0.9 and (np.diff(worst) > 0).all()
+
+
 @pytest.mark.parametrize("tails", [[-1.0], [math.nan], 1.0, [0.1, -0.0001]])
 def test_wrong_tails_are_refused(tails):
     with pytest.raises(ValueError, match="tails must be an array of numbers >= 0"):
@@ -184,6 +191,34 @@ def test_commuting_truncations_lose_no_more_than_they_lost_at_the_start():
     assert (run.error <= run.tails[0] * (1 + 1e-12)).all()
 
 
+def test_without_commuting_the_error_exceeds_the_tail_of_the_input():
+    u = unit(2000)
+    run = truncated_orbit(lambda i: lambda x: (x @ u) * u, u, 100, n=1650)
+    assert run.error[-1] > 12 * run.tails[0]
+
+
+def test_a_critical_block_without_fixed_points_is_followed_at_every_depth():
+    """The lazy walk, spectrum up to 1, cut to |j| <= P: the largest error over all depths halves when P is quadrupled."""
+    middle = 300
+    place = np.abs(np.arange(2 * middle + 1) - middle)
+    walk = lambda x: 0.5 * x + 0.25 * (np.roll(x, 1) + np.roll(x, -1))  # noqa: E731
+    worst = []
+    for P in (5, 20):
+        run = truncated_orbit(lambda i: walk, (place == 0) * 1.0, np.eye(place.size)[:, place <= P], n=8 * (P + 1) ** 2)
+        worst.append(run.error.max())
+        assert run.error.argmax() == pytest.approx(4.9 * (P + 1) ** 2, rel=0.05)
+    assert worst[1] < 0.55 * worst[0]
+
+
+def test_beyond_the_crossover_a_commuting_truncation_is_relatively_useless():
+    j, P = np.arange(1.0, 200_001), 400  # sum against integral: off by order 1/n, and n >= 801
+    for share in (0.1, 1.0, 10.0):
+        n = round(share * (P + 0.5) ** 1.5)
+        energy = j**-2 * (1 - 0.5 * j**-1.5) ** (2 * n)
+        relative = (energy[P:].sum() + zeta(2, 200_001)) / (energy.sum() + zeta(2, 200_001))
+        assert relative == pytest.approx(gammainc(2 / 3, share), rel=2e-3)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_truncation_without_the_fixed_point_lets_go_of_it_at_the_bracketed_rate(seed):
     rng = np.random.default_rng(seed)
@@ -246,6 +281,14 @@ def test_the_residual_bound_is_attained_by_growing_blocks():
     run = truncated_orbit(lambda i: lambda x: 1.5 * x, np.array([0.0, 1.0]), 1, n=5)
     bound = residual_truncation_bound(run.tails[0], np.zeros(5), 0.5)
     np.testing.assert_allclose(run.error, bound, rtol=1e-12)
+
+
+def test_without_summability_the_error_grows_with_depth():
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal(30) / np.arange(1.0, 31)
+    summable, constant = (truncated_orbit(residual(np.random.default_rng(10), 30, sizes), x, 10, n=60).error
+                          for sizes in (np.arange(1.0, 61) ** -2, np.ones(60)))  # fmt: skip
+    assert summable[-1] < 1.2 * summable[5] and constant[-1] > 2 * constant[5]
 
 
 @pytest.mark.parametrize("arguments, said", [
