@@ -143,7 +143,7 @@ basis = np.eye(links.size)[:, np.setdiff1d(np.arange(links.size), outside)]
 start = np.zeros(links.size)
 start[links[:, 0]] = 1.0
 run = truncated_orbit(lambda i: lambda x: x[order], start, basis, n=6)
-companion.record("K21.attained_ratio", run.error[-1] / truncation_bound(run.tails)[-1], fmt=".12f")
+companion.record("K21.attained_ratio", run.error[-1] / truncation_bound(run.tails)[-1], fmt=".6f")
 plain_sum = truncation_bound(run.tails, orthogonal=False)[-1]
 companion.record("K21.attained_share_of_sum", run.error[-1] / plain_sum, fmt=".4f")
 
@@ -155,7 +155,7 @@ companion.record("K21.attained_share_of_sum", run.error[-1] / plain_sum, fmt=".4
 size = np.arange(1.0, 401)
 W = rng.standard_normal((400, 400)) * size**-0.7
 W *= 1.4 / operator_norm(W).upper
-companion.record("K21.relu_norm", operator_norm(W).upper, fmt=".5f", badge="measured", seeds=1)
+companion.record("K21.relu_norm", operator_norm(W).upper, fmt=".4f", badge="measured", seeds=1)
 b = -W @ (rng.standard_normal(400) / size)  # so that a point of moderate size is fixed
 relu_block = lambda x: x - np.maximum(x @ W.T + b, 0) @ W  # noqa: E731
 x0 = rng.standard_normal(400) / size
@@ -174,8 +174,8 @@ companion.record("K21.relu_decreasing", bool(np.all(np.diff(final) < 0)), badge=
 for name, s in (("s05", 0.5), ("s1", 1.0)):
     for n in (10, 100, 1000):
         wide = math.ceil(round((10 * math.sqrt(n + 1)) ** (1 / s), 9))
-        companion.record(f"K21.width_root_{name}_n{n}", wide, fmt="d")
-        companion.record(f"K21.width_sum_{name}_n{n}", math.ceil(round((10 * (n + 1)) ** (1 / s), 9)), fmt="d")
+        companion.record(f"K21.width_root_{name}_n{n}", wide, fmt=",d")
+        companion.record(f"K21.width_sum_{name}_n{n}", math.ceil(round((10 * (n + 1)) ** (1 / s), 9)), fmt=",d")
 
 # %% [markdown]
 # ## A contraction: uniform in depth, until the factor tends to 1
@@ -276,15 +276,17 @@ ax.loglog(grid_p, rank_one_truncation_error(tail_of(grid_p), 100), color=PALETTE
 ax.loglog(grid_p, np.sqrt(101) * tail_of(grid_p), color=PALETTE["black"], marker="", ls="--")
 ax.loglog(grid_p, 101 * tail_of(grid_p), color=PALETTE["black"], marker="", ls=":", lw=1.2)
 direct_label(ax, 12, 0.028, "solid: error of $uu^{\\top}$\ndashed: $\\sqrt{n+1}\\,\\tau$\ndotted: $(n+1)\\,\\tau$")
-ax.set(xlabel="width $P$", ylabel="error", title="Fixed depth 100: falls with width")
+ax.set(xlabel="width $P$ (coordinates)", ylabel="error (no unit)", title="Fixed depth 100: falls with width")
 looks = zip(("blue", "green", "orange", "vermillion"), ("-", "-.", ":", (0, (5, 1))), strict=True)
 for (q, values), (color, dash) in zip(contraction.items(), looks, strict=True):
     bx.loglog(depths, values[depths], color=PALETTE[color], marker="", ls=dash)
-    at = {0.9: (1.1, 0.018), 0.99: (30, 0.035), 0.999: (75, 0.30), 0.9999: (600, 0.98)}[q]
+    at = {0.9: (1.1, 0.018), 0.99: (30, 0.035), 0.999: (85, 0.25), 0.9999: (1.3e4, 0.75)}[q]
     direct_label(bx, *at, f"$q={q}$", color)
 bx.axhline(tail_of(100) / math.sqrt(1 - 0.81), color=PALETTE["black"], ls="--", lw=1)
 direct_label(bx, 1.1, 0.24, "bound, $q=0.9$")
-bx.set(xlabel="depth $n$", ylabel="error at $P=100$", ylim=(1e-3, 1.5), title="Contraction: until $q$ nears 1")
+bx.set(
+    xlabel="depth $n$ (blocks)", ylabel="error at $P=100$ (no unit)", ylim=(1e-3, 1.5), title="Contraction: until $q$ nears 1"
+)
 
 # %%
 cx.loglog(shares * crossover, commuting[:, 0], color=PALETTE["blue"], marker="", ls="-")
@@ -293,14 +295,18 @@ cx.loglog(shares * crossover, commuting[:, 0] / commuting[:, 1], color=PALETTE["
 cx.axvline(crossover, color="#777777", ls=":", lw=1.2)
 direct_label(cx, 9, 0.022, "dashed: tail of the input\nsolid: error"), direct_label(cx, crossover * 1.1, 0.2, "$n^*$")
 direct_label(cx, 9, 0.35, "error / norm", "vermillion")
-cx.set(xlabel="depth $n$", ylabel="error at $P=400$", ylim=(5e-3, 2), title="Commuting: never above the tail")
+cx.set(
+    xlabel="depth $n$ (blocks)", ylabel="error at $P=400$ (no unit)", ylim=(5e-3, 2), title="Commuting: never above the tail"
+)
 for name, color, dash, at in (("constant", "vermillion", "-.", (1.1, 0.72)), ("harmonic", "orange", ":", (2e3, 0.36)),
                               ("square", "blue", "-", (30, 0.195))):  # fmt: skip
     dx.semilogx(marks, step_errors[name], color=PALETTE[color], ls=dash, marker="")
     direct_label(dx, *at, {"constant": "$h_i=1/2$", "harmonic": "$h_i=1/i$", "square": "$h_i=i^{-2}$"}[name], color)
 dx.axhline(math.hypot(tau, math.sqrt(1 - tau**2) * (1 - share)), color=PALETTE["black"], ls="--", lw=1)
-dx.set(xlabel="depth $n$", ylabel="error at $P=10$", ylim=(0, 1.05), title="Residual: while $\\sum h_i<\\infty$")
-headline(fig, "Four cases in which finite width follows depth, and what ends each (errors without unit)")
+dx.set(
+    xlabel="depth $n$ (blocks)", ylabel="error at $P=10$ (no unit)", ylim=(0, 1.05), title="Residual: while $\\sum h_i<\\infty$"
+)
+headline(fig, "Four cases in which finite width follows depth, and what ends each")
 
 # %%
 companion.save_figure(
@@ -330,13 +336,13 @@ ax.set_title("Nonexpansive ReLU block in $\\mathbb{R}^{400}$: error (bold), root
 at = np.array(list(residual_runs))
 bx.loglog(at, list(ends.values()), color=PALETTE["blue"], marker="o", ls="-")
 bx.loglog(at, [v[-1] for v in residual_bounds.values()], color=PALETTE["black"], marker="s", ls="--")
-direct_label(bx, 12, ends[10] * 0.6, "error after 60 blocks", "blue")
+direct_label(bx, 12, ends[10] * 0.48, "error after 60 blocks", "blue")
 direct_label(bx, 60, residual_bounds[50][-1] * 1.35, "bound of T7.4, at every depth")
 bx.set(xlabel="width $P$ (coordinates)", ylabel="error (no unit)")
 bx.set_title("Summable residual stack in $\\mathbb{R}^{1000}$: the bound falls with the width", fontsize=9)
 
 # %%
-headline(fig, "Both bounds hold in every run; squares of the tails add up far more slowly than the tails")
+headline(fig, "Both bounds hold in every run; the squares of the tails add up more slowly")
 companion.save_figure(
     fig, "10-finite-width-bounds", badge="measured",
     alt="Top: error of the truncated ReLU block against depth for three widths, below the root of the sum of squared tails, "
@@ -492,13 +498,13 @@ fig, (ax, bx) = new_figure(1, 2, height=3.4)
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
     ax.loglog(depths, rank_one_truncation_error(tail_of(width), depths), color=PALETTE[color], ls=dash, marker="")
     ax.axhline(tail_of(width), color=PALETTE[color], ls="--", lw=1.3)
-    direct_label(ax, 1.1, tail_of(width) * 0.85, f"retuned, $P={width}$: $\\tau$ for ever", color)
+    direct_label(ax, 1.5e3, tail_of(width) * 0.85, f"retuned, $P={width}$: $\\tau$", color)
 direct_label(ax, 5e3, 0.84, "plain", "black")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(0.04, 1.3), title="Rank one, $uu^{\\top}$")
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
     bx.loglog(np.arange(1, 301), plain[width][1:], color=PALETTE[color], ls=dash, marker="")
     bx.loglog(np.arange(1, 301), repaired[width][1:], color=PALETTE[color], ls="--", marker="")
-    direct_label(bx, 1.1, repaired[width][-1] * 0.78, f"retuned, $P={width}$", color)
+    direct_label(bx, 14, repaired[width][-1] * 0.84, f"retuned, $P={width}$", color)
 
 # %%
 bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions, gap", ylim=(0.05, 1.6))
