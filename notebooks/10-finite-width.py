@@ -28,6 +28,7 @@ P = companion.profile(
     gpu=dict(draws=200, nets=5),
 )
 rng = np.random.default_rng(seed)
+torch.set_num_threads(1)  # many small products
 depths = np.unique(np.geomspace(1, 1e5, 300).astype(int))
 
 
