@@ -281,10 +281,10 @@ ax.set(xlabel="width $P$ (coordinates)", ylabel="error (no unit)", title="Fixed 
 looks = zip(("blue", "green", "orange", "vermillion"), ("-", "-.", ":", (0, (5, 1))), strict=True)
 for (q, values), (color, dash) in zip(contraction.items(), looks, strict=True):
     bx.loglog(depths, values[depths], color=PALETTE[color], marker="", ls=dash)
-    at = {0.9: (1.1, 0.018), 0.99: (30, 0.035), 0.999: (85, 0.25), 0.9999: (1.3e4, 0.75)}[q]
+    at = {0.9: (1.1, 0.018), 0.99: (17, 0.03), 0.999: (85, 0.25), 0.9999: (5, 0.9)}[q]
     direct_label(bx, *at, f"$q={q}$", color)
 bx.axhline(tail_of(100) / math.sqrt(1 - 0.81), color=PALETTE["black"], ls="--", lw=1)
-direct_label(bx, 1.1, 0.24, "bound, $q=0.9$")
+direct_label(bx, 1.1, 0.25, "bound, 0.9")
 bx.set(
     xlabel="depth $n$ (blocks)", ylabel="error at $P=100$ (no unit)", ylim=(1e-3, 1.5), title="Contraction: until $q$ nears 1"
 )
@@ -499,7 +499,7 @@ fig, (ax, bx) = new_figure(1, 2, height=3.4)
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
     ax.loglog(depths, rank_one_truncation_error(tail_of(width), depths), color=PALETTE[color], ls=dash, marker="")
     ax.axhline(tail_of(width), color=PALETTE[color], ls="--", lw=1.3)
-    direct_label(ax, 1.5e3, tail_of(width) * 0.85, f"retuned, $P={width}$: $\\tau$", color)
+    direct_label(ax, 1.5e3, tail_of(width) * 0.85, f"retuned, $P={width}$", color)
 direct_label(ax, 5e3, 0.84, "plain", "black")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(0.04, 1.3), title="Rank one, $uu^{\\top}$")
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
