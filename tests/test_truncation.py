@@ -55,7 +55,8 @@ def test_a_width_means_the_first_coordinates():
 @pytest.mark.parametrize("basis, said", [
     (0, "basis must be an integer >= 1"), (-3, "basis must be an integer >= 1"), (True, "basis must be an integer"),
     (9, "the width 9 exceeds the dimension 4"), (2.5, "basis must be an integer"), (np.eye(3), r"d=4 and 1 <= P <= d"),
-    (np.ones((4, 2)), "not orthonormal"), (np.full((4, 1), math.nan), "not orthonormal"), (np.empty((4, 0)), "1 <= P <= d"),
+    (np.ones((4, 2)), "not orthonormal"),
+    (np.full((4, 1), math.nan), "basis must hold finite"), (1j * np.eye(4), "basis must hold real"), (np.empty((4, 0)), "1 <= P <= d"),
 ])  # fmt: skip
 def test_a_wrong_basis_is_refused(basis, said):
     with pytest.raises(ValueError, match=said):
@@ -69,6 +70,20 @@ def test_a_wrong_stack_is_refused():
         truncated_orbit([lambda x: x[:2]], np.ones(4), 2, n=1)
     with pytest.raises(ValueError, match="x0 must be finite"):
         truncated_orbit([lambda x: x], np.array([math.nan]), 1, n=1)
+    with pytest.raises(ValueError, match="image under T_2 must hold finite numbers"):
+        truncated_orbit([lambda x: x, lambda x: x * math.nan], np.ones(4), 2, n=2)
+    with pytest.raises(ValueError, match="image under T_1 must hold real numbers"):
+        truncated_orbit([lambda x: x * 1j], np.ones(4), 2, n=1)
+    with pytest.raises(ValueError, match="blocks must be a sequence"):
+        truncated_orbit(None, np.ones(4), 2, n=1)
+
+
+def test_a_block_that_works_in_place_does_not_change_the_record():
+    def double(x):
+        x *= 2
+        return x
+
+    assert truncated_orbit([double] * 3, np.ones(3), 1, n=3).full[:, 0].tolist() == [1.0, 2.0, 4.0, 8.0]
 
 
 # --- T7.1
@@ -104,6 +119,24 @@ def test_the_bound_is_never_below_the_error(seed):
         assert (root <= run.tails.max(axis=0) / math.sqrt(1 - q * q) * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_the_bound_holds_for_stacks_of_different_blocks_with_ties(seed):
+    """Sorting, absolute values, permutations and affine maps on integer starts, projections of every rank."""
+    rng = np.random.default_rng(seed)
+    d, n, q = int(rng.integers(1, 7)), int(rng.integers(0, 12)), float(rng.choice([0.0, 0.6, 1.0]))
+
+    def block():
+        kind, order, A = rng.integers(5), rng.permutation(d), rng.standard_normal((d, d))
+        A, c = A / (np.linalg.norm(A, 2) * (1 + 1e-12)), rng.integers(-1, 2, d)
+        return (np.sort, np.abs, lambda x: x[order], lambda x: A @ x + c, lambda x: np.maximum(x, c))[kind]
+
+    made = [block() for _ in range(n)]
+    stack = [lambda x, T=T: q * T(x) for T in made]
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0] if rng.integers(2) else np.eye(d)[:, rng.permutation(d)]
+    run = truncated_orbit(stack, rng.integers(-2, 3, d).astype(float), basis[:, : int(rng.integers(1, d + 1))], n=n)
+    assert (run.error <= truncation_bound(run.tails, factor=q) + 1e-12).all()
+
+
 def test_an_expanding_map_breaks_the_bound_of_nonexpansive_ones():
     rng = np.random.default_rng(3)
     A = 1.5 * np.linalg.qr(rng.standard_normal((30, 30)))[0]
@@ -121,10 +154,16 @@ def test_the_uniform_bound_of_contractions_is_lost_as_the_factor_tends_to_one():
     assert worst[0] == pytest.approx(tau) and worst[-1] > 0.9 and (np.diff(worst) > 0).all()
 
 
-@pytest.mark.parametrize("tails", [[-1.0], [math.nan], 1.0, [0.1, -0.0001]])
+@pytest.mark.parametrize("tails", [[-1.0], [math.nan], [math.inf], 1.0, [0.1, -0.0001], [], "abc", [[1.0], [1.0, 2.0]], None])
 def test_wrong_tails_are_refused(tails):
-    with pytest.raises(ValueError, match="tails must be an array of numbers >= 0"):
+    with pytest.raises(ValueError, match="tails must"):
         truncation_bound(tails)
+
+
+@pytest.mark.parametrize("factor", [-0.1, 1.0001, math.nan, "1", None, [0.5]])
+def test_a_wrong_factor_is_refused(factor):
+    with pytest.raises(ValueError, match="factor"):
+        truncation_bound([1.0, 1.0], factor=factor)
 
 
 # --- C7.2 and its residual form
@@ -147,6 +186,16 @@ def test_truncation_moves_the_radius_below_one_and_depth_erases():
     assert rank_one_truncation_error(tau, 10**9) == pytest.approx(1.0)
     fixed_depth = rank_one_truncation_error(np.sqrt(zeta(2, 10.0 ** np.arange(1, 7) + 1) / zeta(2)), 100)
     assert (np.diff(fixed_depth) < 0).all() and fixed_depth[-1] < 1e-3
+
+
+def test_the_truncated_shift_is_nilpotent_though_it_has_no_fixed_point():
+    """C7.2 (b); without self-adjointness, T7.5 fails: Fix T = {0}, and the error does not fall with the width."""
+    for P in (3, 6):
+        cut = np.eye(2 * P + 1, k=-1)
+        assert np.linalg.matrix_power(cut, 2 * P).any() and not np.linalg.matrix_power(cut, 2 * P + 1).any()
+        place = np.abs(np.arange(8 * P) - 4 * P)
+        run = truncated_orbit(lambda i: lambda x: np.roll(x, 1), (place == 0) * 1.0, np.eye(8 * P)[:, place <= P], n=2 * P)
+        assert run.error[: P + 1].max() == 0 and run.error[P + 1 :].min() == 1
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
@@ -228,6 +277,40 @@ def test_a_truncation_without_the_fixed_point_lets_go_of_it_at_the_bracketed_rat
     lost = np.sum(Q[P:, 0] ** 2)
     radius = np.linalg.eigvalsh(T[:P, :P])[-1]
     assert 1 - lost - 1e-12 <= radius <= 1 - (1 - t) * lost + 1e-12 < 1
+    for n in (1, 7, 100):
+        kept = np.linalg.norm(np.linalg.matrix_power(T[:P, :P], n) @ Q[:P, 0]) / np.linalg.norm(Q[:P, 0])
+        assert (1 - lost) ** n - 1e-12 <= kept <= (1 - (1 - t) * lost) ** n + 1e-12
+
+
+def test_depth_leaves_what_is_fixed_and_lies_in_the_truncation():
+    """T7.5: T_P^n tends to the projection on Fix T within ran Pi, here the complete pairs (exercise 10.3 (c))."""
+    d, P = 12, 7
+    T = np.kron(np.eye(d // 2), np.full((2, 2), 0.5))
+    left = np.linalg.matrix_power(T[:P, :P], 200)
+    assert np.abs(left - np.pad(np.kron(np.eye(3), np.full((2, 2), 0.5)), (0, 1))).max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_retuned_truncation_stays_below_its_bound_at_every_depth(seed):
+    """T7.6: r fixed directions and a remainder of norm q, eigenvalues of both signs."""
+    rng = np.random.default_rng(seed)
+    d, q = 12, float(rng.choice([0.0, 0.5, 0.9]))
+    r, P = int(rng.integers(1, 4)), int(rng.integers(4, 12))
+    frame = np.linalg.qr(rng.standard_normal((d, d)) * unit(d)[:, None])[0]
+    V, R = frame[:, :r], (frame[:, r:] * rng.uniform(-q, q, d - r)) @ frame[:, r:].T
+    Pi = np.diag((np.arange(d) < P) * 1.0)
+    B = np.linalg.qr(Pi @ V)[0]
+    inner = Pi - B @ B.T
+    own = B @ B.T + inner @ R @ inner
+    assert np.linalg.norm(own, 2) <= 1 + 1e-12 and np.sum(np.linalg.eigvalsh(own) > 1 - 1e-12) >= r
+    x = rng.standard_normal(d)
+    T = V @ V.T + R
+    error, tails, z, y, rest = [], [], x, Pi @ x, x - V @ V.T @ x
+    for _ in range(200):
+        error.append(np.linalg.norm(y - z))
+        tails.append(np.linalg.norm(rest - inner @ rest))
+        z, y, rest = T @ z, own @ y, R @ rest
+    assert max(error) <= np.linalg.norm(V[P:], 2) * np.linalg.norm(x) + max(tails) / math.sqrt(1 - q * q) + 1e-12
 
 
 def test_a_truncation_that_contains_the_fixed_point_keeps_it_for_ever():
@@ -292,8 +375,10 @@ def test_without_summability_the_error_grows_with_depth():
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ((-0.1, [0.1], 0.1), "initial_tail must hold"), ((0.1, [math.nan], 0.1), "increment_tails must be"),
-    ((0.1, [0.1, 0.2], [0.1, 0.2, 0.3]), "hold 2 of them"), ((0.1, [0.1], -1.0), "lipschitz must be"),
+    ((-0.1, [0.1], 0.1), "initial_tail must hold"), ((0.1, [math.nan], 0.1), "increment_tails must hold"),
+    ((0.1, [-0.1], 0.1), "increment_tails must be"), ((0.1, 0.1, 0.1), "increment_tails must be"),
+    ((0.1, [0.1, 0.2], [0.1, 0.2, 0.3]), "hold 2 of them"), ((0.1, [0.1], -1.0), "lipschitz must hold"),
+    ((0.1, [0.1, 0.2], [0.1]), "hold 2 of them"), ((0.1, [0.1], math.inf), "lipschitz must hold finite"),
     (([0.1, 0.2], [0.1], 0.1), r"initial_tail has shape \(2,\)"),
 ])  # fmt: skip
 def test_wrong_arguments_of_the_residual_bound_are_refused(arguments, said):

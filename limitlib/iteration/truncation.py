@@ -44,7 +44,8 @@ def truncated_orbit(
     function ``i -> T_i`` (i = 1, 2, ...). ``basis``: a width P, meaning the first P coordinates, or a ``(d, P)`` array with
     orthonormal columns. Since y_(k-1) lies in the range of Pi, this is Pi T Pi; for a residual block I + F it is I + Pi F Pi.
     Raises ValueError for a width outside 1..d, columns that are not orthonormal to 1e-8, too few blocks, or a block that
-    changes the shape. Source: section 7 of the theory, before T7.1.
+    changes the shape or returns NaN, inf or anything but real numbers. A block may work in place: it is given a copy. Source:
+    section 7 of the theory, before T7.1.
 
     >>> import numpy as np
     >>> shift = lambda x: np.roll(x, 1)
@@ -55,6 +56,8 @@ def truncated_orbit(
     x = x[0] if single else x
     n = check_count("n", n, 0)
     project = _projection(basis, x.shape[-1])
+    if not callable(blocks) and not isinstance(blocks, Sequence):
+        raise ValueError(f"blocks must be a sequence of maps or a function i -> T_i; got {blocks!r}")
     if isinstance(blocks, Sequence) and len(blocks) < n:
         raise ValueError(f"n asks for {n} blocks; blocks has {len(blocks)}")
     full, cut = np.empty((n + 1, *x.shape)), np.empty((n + 1, *x.shape))
@@ -62,7 +65,7 @@ def truncated_orbit(
     for i in range(1, n + 1):
         T = blocks[i - 1] if isinstance(blocks, Sequence) else blocks(i)
         for states, after in ((full, lambda image: image), (cut, project)):
-            image = np.asarray(T(states[i - 1]), dtype=float)
+            image = _finite(f"blocks: the image under T_{i}", T(states[i - 1].copy()))
             if image.shape != x.shape:
                 raise ValueError(f"blocks: T_{i} must keep the shape {x.shape}; it returned {image.shape}")
             states[i] = after(image)
@@ -81,7 +84,7 @@ def _projection(basis: Any, d: int) -> Callable[[np.ndarray], np.ndarray]:
             raise ValueError(f"basis: the width {width} exceeds the dimension {d} of the states; give at most {d}")
         kept = np.arange(d) < width
         return lambda z: np.where(kept, z, 0.0)
-    B = np.asarray(basis, dtype=float)
+    B = _finite("basis", basis)
     if B.ndim != 2 or B.shape[0] != d or not 1 <= B.shape[1] <= d:
         raise ValueError(f"basis must be a width or an array (d, P) with d={d} and 1 <= P <= d; got shape {B.shape}")
     defect = np.abs(B.T @ B - np.eye(B.shape[1])).max()
@@ -96,15 +99,15 @@ def truncation_bound(tails: Any, *, factor: float = 1.0, orthogonal: bool = True
     ``tails``: tau(z_0), ..., tau(z_n) along the full orbit, shape ``(n + 1, ...)``. ``factor``: q <= 1 with Lip(T_i) <= q for
     all blocks. ``orthogonal=True``, for orthogonal projections of a Hilbert space: a_k^2 = (q a_(k-1))^2 + tau(z_k)^2, that is
     the root of the sum of q^(2(n-k)) tau(z_k)^2; attained by permutations of coordinates. ``orthogonal=False``, for projections
-    of norm 1 in any normed space: a_k = q a_(k-1) + tau(z_k). The arithmetic here is rounded up; the rounding of ``tails`` is
-    not known here. Source: T7.1. Raises ValueError for NaN or negative tails and for a factor outside [0, 1]: an expanding
-    block needs :func:`residual_truncation_bound`.
+    of norm 1 in any normed space: a_k = q a_(k-1) + tau(z_k). The arithmetic here is rounded up, for numbers above 1e-300; the
+    rounding of ``tails`` is not known here. Source: T7.1. Raises ValueError for tails that are empty, negative, NaN or inf and
+    for a factor outside [0, 1]: an expanding block needs :func:`residual_truncation_bound`.
 
     >>> truncation_bound([3.0, 4.0]).round(12).tolist(), truncation_bound([3.0, 4.0], orthogonal=False).round(12).tolist()
     ([3.0, 5.0], [3.0, 7.0])
     """
     tau = _nonnegative("tails", tails)
-    if not 0 <= factor <= 1:
+    if np.ndim(factor) or not 0 <= _finite("factor", factor) <= 1:
         raise ValueError(
             f"factor={factor!r} must lie in [0, 1]: T7.1 is about nonexpansive blocks; where Lip(T_i - I) is known, "
             "use residual_truncation_bound"
@@ -121,25 +124,26 @@ def residual_truncation_bound(initial_tail: Any, increment_tails: Any, lipschitz
 
     ``initial_tail``: tau(x), shape ``(...)``. ``increment_tails``: t_k = tau(F_k(z_(k-1))), shape ``(n, ...)``. ``lipschitz``:
     L_k >= Lip(F_k), a number or shape ``(n,)``. If the L_k and the t_k have finite sums, a_n stays below
-    exp(sum L) (tau(x) + sum t) at every depth. The arithmetic here is rounded up. Source: T7.4. Raises ValueError for NaN or
-    negative entries, or where the lengths differ.
+    exp(sum L) (tau(x) + sum t) at every depth. The arithmetic here is rounded up, for numbers above 1e-300, and an overflow
+    gives inf. Source: T7.4. Raises ValueError for negative entries, NaN or inf, or where the lengths differ.
 
     >>> residual_truncation_bound(0.1, [0.2, 0.0], [1.0, 0.5]).round(12).tolist()
     [0.1, 0.4, 0.6]
     """
-    t = _nonnegative("increment_tails", increment_tails)
-    L = _nonnegative("lipschitz", np.atleast_1d(lipschitz))
-    first = np.asarray(initial_tail, dtype=float)
-    if not (first >= 0).all():
-        raise ValueError(f"initial_tail must hold numbers >= 0, not NaN; got {initial_tail!r}")
+    t = _nonnegative("increment_tails", increment_tails, least=0)
+    L, first = _finite("lipschitz", lipschitz), _finite("initial_tail", initial_tail)
+    for name, array in (("lipschitz", L), ("initial_tail", first)):
+        if (array < 0).any():
+            raise ValueError(f"{name} must hold numbers >= 0; got {array.min()}")
     if first.shape != t.shape[1:]:
         raise ValueError(f"initial_tail has shape {first.shape}; increment_tails asks for {t.shape[1:]}")
-    if L.ndim != 1 or L.size not in (1, len(t)):
+    if L.ndim > 1 or (L.ndim == 1 and L.size != len(t)):
         raise ValueError(f"lipschitz must be a number or hold {len(t)} of them, one for each block; got shape {L.shape}")
     result = np.empty((len(t) + 1, *first.shape))
     result[0] = first
-    for k, (growth, tail) in enumerate(zip(np.broadcast_to(1 + L, len(t)), t, strict=True)):
-        result[k + 1] = growth * result[k] + tail
+    with np.errstate(over="ignore"):
+        for k, (growth, tail) in enumerate(zip(np.broadcast_to(1 + L, len(t)), t, strict=True)):
+            result[k + 1] = growth * result[k] + tail
     return result * (1 + 4 * EPS * (1 + _column(result)))
 
 
@@ -155,7 +159,7 @@ def rank_one_truncation_error(tau: Any, n: Any, *, steps: Any = 1.0) -> np.ndarr
     >>> rank_one_truncation_error(0.1, [0, 1, 100]).round(4).tolist()
     [0.1, 0.1005, 0.6385]
     """
-    t, depth, h = np.asarray(tau, dtype=float), np.asarray(n), np.asarray(steps, dtype=float)
+    t, depth, h = _finite("tau", tau), np.asarray(n), _finite("steps", steps)
     if not ((t >= 0) & (t < 1)).all():
         raise ValueError(f"tau must lie in [0, 1): the part of the unit vector u outside the truncation; got {tau!r}")
     if depth.dtype.kind not in "iu" or (depth < 0).any():
@@ -172,10 +176,24 @@ def rank_one_truncation_error(tau: Any, n: Any, *, steps: Any = 1.0) -> np.ndarr
     return np.hypot(t, np.sqrt(1 - t**2) * -np.expm1(exponent))
 
 
-def _nonnegative(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
-    if array.ndim == 0 or not (array >= 0).all():
-        raise ValueError(f"{name} must be an array of numbers >= 0, not NaN, with the depth as first axis; got {values!r}")
+def _finite(name: str, values: Any) -> np.ndarray:
+    """A float64 array of finite real numbers; ValueError that says ``name`` otherwise."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be an array of real numbers; got rows of different lengths") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold real numbers; got {values!r} of dtype {array.dtype}")
+    array = array.astype(float)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite numbers; got NaN or inf")
+    return array
+
+
+def _nonnegative(name: str, values: Any, *, least: int = 1) -> np.ndarray:
+    array = _finite(name, values)
+    if array.ndim == 0 or len(array) < least or not (array >= 0).all():
+        raise ValueError(f"{name} must be an array of numbers >= 0 with the depth as first axis; got {values!r}")
     return array
 
 
