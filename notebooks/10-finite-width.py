@@ -27,7 +27,7 @@ P = companion.profile(
     cpu=dict(draws=40, columns=1_000_000, nets=3),
     gpu=dict(draws=200, nets=5),
 )
-rng = np.random.default_rng(seed)
+streams = [np.random.default_rng([seed, part]) for part in range(5)]  # one per section: no profile changes another's draw
 torch.set_num_threads(1)  # many small products
 depths = np.unique(np.geomspace(1, 1e5, 300).astype(int))
 
@@ -44,18 +44,20 @@ def headline(fig, text):
 # %% [markdown]
 # ## The counterexample: a projection onto one direction (C7.2, E7.1)
 # $T=uu^{\top}$ keeps $u$ for ever. Cut to width $P$ its eigenvalue is $1-\tau^2<1$, and depth erases everything. The closed
-# form is recorded after 1 block, at the depth $\tau^{-2}$ (rounded) and at ten times that depth; a direct iteration on a
+# form is recorded after 1 block and at the depths nearest to $\tau^{-2}$ and to $10\,\tau^{-2}$; a direct iteration on a
 # finite $u$ confirms it.
 
 # %%
 widths = np.array([10, 100, 1000])
 for width in widths:
     tau = tail_of(width)
-    edge = int(np.round(tau**-2))
-    errors = rank_one_truncation_error(tau, [1, edge, 10 * edge])
+    edge, late = int(np.round(tau**-2)), int(np.round(10 * tau**-2))
+    errors = rank_one_truncation_error(tau, [1, edge, late])
     companion.record(f"K21.rank_p{width}_tau", tau, fmt=".5f")
-    companion.record(f"K21.rank_p{width}_depth", edge, fmt="d")
-    for name, value, fmt in zip(("one", "edge", "late"), errors, (".4g", ".4f", ".5f"), strict=True):
+    companion.record(f"K21.rank_p{width}_depth", edge, fmt=",d")
+    companion.record(f"K21.rank_p{width}_late_depth", late, fmt=",d")
+    first = ".5f" if width == 1000 else ".4f"
+    for name, value, fmt in zip(("one", "edge", "late"), errors, (first, ".4f", ".5f"), strict=True):
         companion.record(f"K21.rank_p{width}_{name}", value, fmt=fmt)
 
 # %%
@@ -92,10 +94,10 @@ for width, color, dash in zip(widths, ("vermillion", "blue", "green"), ("-", "--
     ax.semilogx(depths, rank_one_truncation_error(tau, depths), color=PALETTE[color], ls=dash, marker="")
     edge = int(np.round(tau**-2))
     ax.plot(edge, rank_one_truncation_error(tau, edge), color=PALETTE[color], marker="o", ms=7, ls="")
-    direct_label(ax, edge * 0.5, 0.42, f"$P={width}$", color, ha="right")
+    direct_label(ax, edge * 0.38, 0.42, f"$P={width}$", color, ha="right")
 direct_label(ax, 1.2, 0.75, "dots: depth $\\tau^{-2}$,\nerror near $1-1/e$")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit, $\\|u\\|=1$)", ylim=(0, 1.05))
-ax.set_title("Rank-one projection: every width fails, at depth $\\tau^{-2}$")
+_ = ax.set_title("Rank-one projection: every width fails, at depth $\\tau^{-2}$")
 
 # %%
 bx.plot(mass, color=PALETTE["blue"], marker="", ls="-", drawstyle="steps-post")
@@ -103,7 +105,7 @@ direct_label(bx, half + 1.5, 0.6, "cut to $-50,\\dots,50$:\nall is lost at step 
 bx.axhline(1, color=PALETTE["black"], ls="--", lw=1)
 direct_label(bx, 62, 0.92, "dashed: the shift itself")
 bx.set(xlabel="steps $n$", ylabel="mass $\\|y_n\\|^2$ (no unit)", ylim=(-0.05, 1.08))
-bx.set_title("Bilateral shift: an isometry becomes nilpotent")
+_ = bx.set_title("Bilateral shift: an isometry becomes nilpotent")
 
 # %%
 grid_p, grid_n = np.geomspace(3, 1e4, 120).astype(int), np.unique(np.geomspace(1, 1e5, 160).astype(int))
@@ -114,7 +116,7 @@ cx.text(60, 22, "dashed: depth $\\tau^{-2}$", color="white", fontsize=9, rotatio
 cx.text(4, 2.2e4, "first depth, then width: 0 is left", color="black", fontsize=9)
 cx.text(350, 2.2, "first width, then depth:\n$u$ is kept", color="white", fontsize=9)
 cx.set(xscale="log", yscale="log", xlabel="width $P$ (coordinates)", ylabel="depth $n$ (blocks)", ylim=(1, 1e5))
-cx.set_title("The two limits disagree: error of the rank-one truncation")
+_ = cx.set_title("The two limits disagree: error of the rank-one truncation")
 
 # %%
 cx.grid(False), fig.colorbar(mesh, ax=cx, label="error (no unit)")
@@ -153,6 +155,7 @@ companion.record("K21.attained_share_of_sum", run.error[-1] / plain_sum, fmt=".4
 # shrink like $j^{-0.7}$, so that a finite width can hold most of a state.
 
 # %%
+rng = streams[0]
 size = np.arange(1.0, 401)
 W = rng.standard_normal((400, 400)) * size**-0.7
 W *= 1.4 / operator_norm(W).upper
@@ -224,6 +227,7 @@ companion.record("K21.commuting_excess", (commuting[:, 0] - math.sqrt(zeta(2, 40
 # decay. The constants of the branches are certified by the norms of $U_i$ and $V_i$.
 
 # %%
+rng = streams[1]
 decay = np.arange(1.0, 1001)[:, None] ** -0.8
 frames = [[np.linalg.qr(rng.standard_normal((1000, 20)) * decay)[0] for _ in range(2)] for _ in range(60)]
 lipschitz = np.array([i**-2.0 * operator_norm(U).upper * operator_norm(V).upper for i, (U, V) in enumerate(frames, 1)])
@@ -252,6 +256,8 @@ growth = max(run.error.max() / run.error[-1] for run in residual_runs.values())
 companion.record("K21.residual_depth_ratio", growth, fmt=".4f", badge="measured", seeds=1)
 looseness = max(residual_bounds[width][-1] / ends[width] for width in ends)
 companion.record("K21.residual_looseness", looseness, fmt=".2g", badge="measured", seeds=1)
+factor = max(residual_bounds[w][-1] / (run.tails[0] + run.increment_tails.sum()) for w, run in residual_runs.items())
+companion.record("K21.residual_factor", factor, fmt=".2f", badge="measured", seeds=1)
 
 # %% [markdown]
 # Is summability needed? Blocks $(1-h_i)I+h_iuu^{\top}$ have $\mathrm{Lip}(T_i-I)=h_i$ and fix $u$. Cut to width 10 they keep
@@ -285,7 +291,7 @@ for (q, values), (color, dash) in zip(contraction.items(), looks, strict=True):
     direct_label(bx, *at, f"$q={q}$", color)
 bx.axhline(tail_of(100) / math.sqrt(1 - 0.81), color=PALETTE["black"], ls="--", lw=1)
 direct_label(bx, 1.1, 0.25, "bound, 0.9")
-bx.set(
+_ = bx.set(
     xlabel="depth $n$ (blocks)", ylabel="error at $P=100$ (no unit)", ylim=(1e-3, 1.5), title="Contraction: until $q$ nears 1"
 )
 
@@ -295,7 +301,7 @@ cx.axhline(math.sqrt(zeta(2, 401)), color=PALETTE["black"], ls="--", lw=1)
 cx.loglog(shares * crossover, commuting[:, 0] / commuting[:, 1], color=PALETTE["vermillion"], marker="", ls="-.")
 cx.axvline(crossover, color="#777777", ls=":", lw=1.2)
 direct_label(cx, 9, 0.022, "dashed: tail of the input\nsolid: error"), direct_label(cx, crossover * 1.1, 0.2, "$n^*$")
-direct_label(cx, 9, 0.35, "error / norm", "vermillion")
+direct_label(cx, 9, 0.48, "error / norm", "vermillion")
 cx.set(
     xlabel="depth $n$ (blocks)", ylabel="error at $P=400$ (no unit)", ylim=(5e-3, 2), title="Commuting: never above the tail"
 )
@@ -340,7 +346,7 @@ bx.loglog(at, [v[-1] for v in residual_bounds.values()], color=PALETTE["black"],
 direct_label(bx, 12, ends[10] * 0.48, "error after 60 blocks", "blue")
 direct_label(bx, 60, residual_bounds[50][-1] * 1.35, "bound of T7.4, at every depth")
 bx.set(xlabel="width $P$ (coordinates)", ylabel="error (no unit)")
-bx.set_title("Summable residual stack in $\\mathbb{R}^{1000}$: the bound falls with the width", fontsize=9)
+_ = bx.set_title("Summable residual stack in $\\mathbb{R}^{1000}$: the bound falls with the width", fontsize=9)
 
 # %%
 headline(fig, "Both bounds hold in every run; the squares of the tails add up more slowly")
@@ -388,6 +394,7 @@ for width in (10, 20, 40, 80):
 # lost at a depth between $\frac{\ln2}2\tau^{-2}$ and $\ln2\,\tau^{-2}$, up to a correction by the first cut.
 
 # %%
+rng = streams[2]
 d, slack, rates, halves = 300, -math.inf, [], []
 for _ in range(P["draws"]):
     v = rng.standard_normal(d) / np.arange(1.0, d + 1)
@@ -407,7 +414,7 @@ rates, halves = np.array(rates), np.array(halves)
 companion.record("K21.random_excess", slack, fmt=".1e", badge="measured", seeds=P["draws"])
 companion.record("K21.random_rate_low", rates[:, 1].min(), fmt=".3f", badge="measured", seeds=P["draws"])
 companion.record("K21.random_rate_high", rates[:, 1].max(), fmt=".3f", badge="measured", seeds=P["draws"])
-room = math.log(2) + np.log1p(-halves[:, 0])
+room = np.maximum(math.log(2) + np.log1p(-halves[:, 0]), 0)  # 0 where the cut itself takes half
 earliest = np.ceil(-room / (2 * np.log1p(-halves[:, 0])))
 latest = np.ceil(-room / (2 * np.log1p(-0.5 * halves[:, 0])))
 outside_by = np.maximum(earliest - halves[:, 1], halves[:, 1] - latest).max()
@@ -431,7 +438,7 @@ for end in (earliest, latest):
 direct_label(bx, 0.012, 150, "dashed: the two ends proved")
 bx.set(xlabel="lost part $\\tau^2$ of the fixed direction (no unit)", ylabel="depth of half loss (blocks)")
 bx.set_title(f"A fixed point outside the truncation: {P['draws']} random critical blocks, 3 widths", fontsize=9)
-headline(fig, "Criticality alone does no harm; a fixed point that the width cannot hold does")
+headline(fig, "Self-adjoint: criticality does no harm, a fixed point outside the width does")
 
 # %%
 companion.save_figure(
@@ -470,31 +477,39 @@ companion.record("K21.retuned_late", late, fmt=".5f")
 # fixed space, $R=T-Q$. Here three fixed directions and a remainder of norm $\frac12$, in $\mathbb R^{300}$.
 
 # %%
+rng = streams[3]
 V = np.linalg.qr(rng.standard_normal((d, 3)) / np.arange(1.0, d + 1)[:, None])[0]
 frame = np.linalg.qr(np.column_stack([V, rng.standard_normal((d, d - 3))]))[0]
 R = (frame[:, 3:] * rng.uniform(0, 0.5, d - 3)) @ frame[:, 3:].T
-x2, block = rng.standard_normal(d) / np.arange(1.0, d + 1), V @ V.T + R
-states = truncated_orbit(lambda i: lambda x: x @ block, x2, d, n=300).full
+x2 = rng.standard_normal(d) / np.arange(1.0, d + 1)
+fixed_part = V @ (V.T @ x2)
+deep = np.unique(np.r_[0:101, np.geomspace(101, 1e6, 120).astype(int)])  # after 100 blocks R is gone
+
+
+def iterates(A, x):
+    """A^n x for the depths above, A symmetric, by its eigenvectors: ``(depths, d)``."""
+    values, vectors = np.linalg.eigh(A)
+    return (values ** deep[:, None] * (vectors.T @ x)) @ vectors.T
+
 
 # %%
+states, left = iterates(V @ V.T + R, x2), iterates(R, x2 - fixed_part)
 repaired, plain, over = {}, {}, -math.inf
 for width in (10, 30, 100):
     Pi = np.diag((np.arange(d) < width).astype(float))
     B = np.linalg.qr(Pi @ V)[0]
-    rest_of = Pi - B @ B.T
-    own = B @ B.T + rest_of @ R @ rest_of
-    tuned = truncated_orbit(lambda i, own=own: lambda x: x @ own, Pi @ x2, width, n=300)
-    repaired[width] = np.linalg.norm(tuned.truncated - states, axis=1)
-    plain[width] = truncated_orbit(lambda i: lambda x: x @ block, x2, width, n=300).error
-    left = states - x2 @ V @ V.T
-    tails = np.linalg.norm(left - left @ rest_of, axis=1)
-    over = max(over, (repaired[width] - truncation_bound(tails, factor=0.5)
-                      - np.linalg.norm(V[width:], 2) * np.linalg.norm(x2)).max())  # fmt: skip
+    inner = Pi - B @ B.T
+    repaired[width] = np.linalg.norm(iterates(B @ B.T + inner @ R @ inner, Pi @ x2) - states, axis=1)
+    plain[width] = np.linalg.norm(iterates(Pi @ (V @ V.T + R) @ Pi, Pi @ x2) - states, axis=1)
+    tails = np.linalg.norm(left - left @ inner, axis=1)
+    bound = np.linalg.norm(V[width:], 2) * np.linalg.norm(x2) + tails.max() / math.sqrt(0.75)
+    over = max(over, repaired[width].max() - bound)
 
 # %%
 companion.record("K21.retuned_excess", over, fmt=".1e", badge="measured", seeds=1)
 companion.record("K21.retuned_gap_error", repaired[100].max(), fmt=".3f", badge="measured", seeds=1)
-companion.record("K21.retuned_gap_plain", plain[100][-1], fmt=".3f", badge="measured", seeds=1)
+lost = plain[100][-1] / np.linalg.norm(fixed_part)
+companion.record("K21.retuned_gap_lost", lost, fmt=".6f", badge="measured", seeds=1)
 fig, (ax, bx) = new_figure(1, 2, height=3.4)
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
     ax.loglog(depths, rank_one_truncation_error(tail_of(width), depths), color=PALETTE[color], ls=dash, marker="")
@@ -503,12 +518,14 @@ for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), st
 direct_label(ax, 5e3, 0.84, "plain", "black")
 ax.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", ylim=(0.04, 1.3), title="Rank one, $uu^{\\top}$")
 for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), strict=True):
-    bx.loglog(np.arange(1, 301), plain[width][1:], color=PALETTE[color], ls=dash, marker="")
-    bx.loglog(np.arange(1, 301), repaired[width][1:], color=PALETTE[color], ls="--", marker="")
-    direct_label(bx, 14, repaired[width][-1] * 0.84, f"retuned, $P={width}$", color)
+    bx.loglog(deep[1:], plain[width][1:], color=PALETTE[color], ls=dash, marker="")
+    bx.loglog(deep[1:], repaired[width][1:], color=PALETTE[color], ls="--", marker="")
+    direct_label(bx, 1.5e3, repaired[width][-1] * 0.84, f"retuned, $P={width}$", color)
+direct_label(bx, 1.5e4, np.linalg.norm(fixed_part) * 0.84, "plain", "black")
 
 # %%
-bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions, gap", ylim=(0.05, 1.6))
+bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions, gap")
+bx.set_ylim(0.6 * repaired[100][-1], 1.4 * plain[10].max())
 headline(fig, "A system of width $P$ of its own can be critical: retuned (dashed) holds where plain fails")
 companion.save_figure(
     fig, "10-finite-width-retuned", badge="measured",
@@ -516,13 +533,13 @@ companion.save_figure(
     "retuned one (dashed) stays at its tail for all depths, for widths 10 and 100.",
     data=[{"case": "rank one", "width": w, "depth": int(n), "plain": e, "retuned": tail_of(w)}
           for w in (10, 100) for n, e in zip(depths, rank_one_truncation_error(tail_of(w), depths), strict=True)]
-    + [{"case": "gap", "width": w, "depth": n, "plain": plain[w][n], "retuned": repaired[w][n]}
-       for w in plain for n in range(301)],
+    + [{"case": "gap", "width": w, "depth": int(n), "plain": a, "retuned": b}
+       for w in plain for n, a, b in zip(deep, plain[w], repaired[w], strict=True)],
 )  # fmt: skip
 
 # %% [markdown]
 # ## The depth budget
-# How deep may a stack of width $P$ be for an error of at most 0.2? For the rank-one projection about $0.2\,\tau^{-2}$ blocks;
+# How deep may a stack of width $P$ be for an error of at most 0.2? For the rank-one projection about $0.22\,\tau^{-2}$ blocks;
 # the theorem promises $(0.2/\tau)^2-1$. For the diagonal block the relative error reaches 0.2 at a fixed share of $n^*$. For a
 # summable residual stack the budget is unlimited once the width suffices for one depth.
 
@@ -539,16 +556,20 @@ check = diagonal(400, round(share * crossover))
 companion.record("K21.budget_relative", check[0] / check[1], fmt=".3f", badge="theory")
 companion.record("K21.budget_factor", rank_one[-1] / promised[-1], fmt=".1f", badge="theory")
 companion.record("K21.budget_promise_kept", bool(np.all(rank_one >= np.floor(promised))), badge="theory")
+few = tail_of(np.arange(1, 100))
+at_limit = np.hypot(few, np.sqrt(1 - few**2) * (1 - np.sinc(few)))  # C7.4 with steps i^-2, at infinite depth
+companion.record("K21.budget_width_retuned", 1 + np.argmax(few <= 0.2), fmt="d", badge="theory")
+companion.record("K21.budget_width_summable", 1 + np.argmax(at_limit <= 0.2), fmt="d", badge="theory")
 
 # %%
 fig, ax = new_figure(height=3.8)
 ax.loglog(budget_p, np.maximum(rank_one, 0.5), color=PALETTE["vermillion"], ls="-", marker="")
 ax.loglog(budget_p, np.maximum(promised, 0.5), color=PALETTE["black"], ls="--", marker="")
 ax.loglog(budget_p, diagonal_depth, color=PALETTE["blue"], ls="-.", marker="")
-ax.fill_between(budget_p[budget_p >= 150], 3e5, 1e6, color=PALETTE["green"], alpha=0.25, lw=0, hatch="//")
-direct_label(ax, 160, 5.2e5, "residual with a finite sum, retuned: no limit", "green")
+ax.fill_between(budget_p, 3e5, 1e6, color=PALETTE["green"], alpha=0.25, lw=0, hatch="//")
+direct_label(ax, 24, 5.2e5, "retuned, or residual with steps $i^{-2}$: no limit", "black")
 direct_label(ax, 9500, 1.9e4, "diagonal, relative error: like $P^{3/2}$", "blue", ha="right")
-direct_label(ax, 21, 40, "rank one: near $0.2\\,\\tau^{-2}$", "vermillion")
+direct_label(ax, 21, 40, "rank one: near $0.22\\,\\tau^{-2}$", "vermillion")
 direct_label(ax, 500, 11, "dashed: promised by T7.1 to any\nnonexpansive block with these tails")
 ax.set(xlabel="width $P$ (coordinates)", ylabel="usable depth (blocks)", ylim=(0.7, 1e6))
 ax.set_title("For an error of 0.2 the usable depth grows like $P$, like $P^{3/2}$, or without limit")
@@ -641,9 +662,11 @@ companion.save_figure(
 # Drop *nonexpansive*: a rotation stretched by 1.5 breaks the bound of T7.1. Drop *summability*: the branches of E7.3 at
 # constant size let the error grow with depth; at size $1/i$ these random ones hardly do. Drop *commuting*: the rank-one
 # projection exceeds the tail of its input by a factor. The contraction factor tending to 1 and the steps $1/i$ that do lose
-# everything are recorded above.
+# everything are recorded above. How much a random draw exceeds its bound or grows, no theorem says: the limits in the ledger
+# come from thirty other seeds.
 
 # %%
+rng = streams[4]
 stretch = 1.5 * np.linalg.qr(rng.standard_normal((60, 60)))[0]
 x3 = rng.standard_normal(60) / np.arange(1.0, 61)
 stretched = truncated_orbit(lambda i: lambda x: x @ stretch, x3, 50, n=20)

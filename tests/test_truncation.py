@@ -56,7 +56,8 @@ def test_a_width_means_the_first_coordinates():
     (0, "basis must be an integer >= 1"), (-3, "basis must be an integer >= 1"), (True, "basis must be an integer"),
     (9, "the width 9 exceeds the dimension 4"), (2.5, "basis must be an integer"), (np.eye(3), r"d=4 and 1 <= P <= d"),
     (np.ones((4, 2)), "not orthonormal"),
-    (np.full((4, 1), math.nan), "basis must hold finite"), (1j * np.eye(4), "basis must hold real"), (np.empty((4, 0)), "1 <= P <= d"),
+    (np.full((4, 1), math.nan), "basis must hold finite"), (1j * np.eye(4), "basis must hold real"),
+    (np.empty((4, 0)), "1 <= P <= d"),
 ])  # fmt: skip
 def test_a_wrong_basis_is_refused(basis, said):
     with pytest.raises(ValueError, match=said):
