@@ -524,8 +524,9 @@ for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), st
 direct_label(bx, 1.5e4, np.linalg.norm(fixed_part) * 0.84, "plain", "black")
 
 # %%
-bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions, gap")
+bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions")
 bx.set_ylim(0.6 * repaired[100][-1], 1.4 * plain[10].max())
+bx.set_yticks([0.05, 0.1, 0.2, 0.4], ["0.05", "0.1", "0.2", "0.4"]), bx.set_yticks([], minor=True)
 headline(fig, "A system of width $P$ of its own can be critical: retuned (dashed) holds where plain fails")
 companion.save_figure(
     fig, "10-finite-width-retuned", badge="measured",
@@ -659,7 +660,7 @@ companion.save_figure(
 
 # %% [markdown]
 # ## Break it
-# Drop *nonexpansive*: a rotation stretched by 1.5 breaks the bound of T7.1. Drop *summability*: the branches of E7.3 at
+# Drop *nonexpansive*: an orthogonal matrix times 1.5 breaks the bound of T7.1. Drop *summability*: the branches of E7.3 at
 # constant size let the error grow with depth; at size $1/i$ these random ones hardly do. Drop *commuting*: the rank-one
 # projection exceeds the tail of its input by a factor. The contraction factor tending to 1 and the steps $1/i$ that do lose
 # everything are recorded above. How much a random draw exceeds its bound or grows, no theorem says: the limits in the ledger
