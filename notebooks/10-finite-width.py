@@ -521,7 +521,7 @@ for width, color, dash in zip((10, 100), ("vermillion", "blue"), ("-", "-."), st
     bx.loglog(deep[1:], plain[width][1:], color=PALETTE[color], ls=dash, marker="")
     bx.loglog(deep[1:], repaired[width][1:], color=PALETTE[color], ls="--", marker="")
     direct_label(bx, 1.5e3, repaired[width][-1] * 0.84, f"retuned, $P={width}$", color)
-direct_label(bx, 1.5e4, np.linalg.norm(fixed_part) * 0.84, "plain", "black")
+direct_label(bx, 1.5e4, np.linalg.norm(fixed_part) * 1.12, "plain", "black")
 
 # %%
 bx.set(xlabel="depth $n$ (blocks)", ylabel="error (no unit)", title="Three fixed directions")
