@@ -595,8 +595,8 @@ for r in retrained:
 axes[1].axhline(common, color=PALETTE["black"], ls="--", lw=0.9)
 direct_label(axes[0], 12, 600, "certified bound, $0.8^P$"), direct_label(axes[0], 16, 3e-3, "measured", "blue")
 direct_label(axes[1], 31, 0.95, "injected", "blue"), direct_label(axes[1], 5, 0.75, "plain, trained at depth 3", "vermillion")
-direct_label(axes[1], 7, 0.5, "diamonds: plain, trained\nat the depth shown")
-direct_label(axes[1], 7, 0.2, "dashed: one class for all")
+direct_label(axes[1], 6, 0.5, "diamonds: plain,\ntrained at that depth")
+direct_label(axes[1], 28, 0.2, "dashed: share of the commonest class")
 
 # %%
 lowest = max(r["limit"] for r in plain)
