@@ -41,7 +41,7 @@ rng = np.random.default_rng(seed)
 depths = np.unique(np.geomspace(1, 1000, 60).astype(int))
 depths = np.unique(np.concatenate([[0, 22, 50, 300, 1000], depths]))
 
-
+# %%
 def states(q, depth, start):
     """The states of q times a rotation by one radian, layer by layer, shape (depth + 1, 2)."""
     kept, turn = [np.asarray(start, dtype=float)], q * blocks.plane_rotation(1.0)
@@ -165,7 +165,7 @@ def descend(weights, depth, steps):
         theta = theta - slope(theta, weights, depth) / (0.25 + RIDGE)
     return kept
 
-
+# %%
 def minimise(weights, depth):
     """The minimiser of ``criterion`` by Newton's method; its gradient is checked."""
     a, theta = 1 - Q**depth, np.zeros((*weights.shape[:-1], 5))
@@ -323,7 +323,7 @@ def least_squares(A, b, steps):
         x = x - A.T @ (A @ (x - target)) / n / curvature[0]
     return np.array(gaps), curvature
 
-
+# %%
 draw = np.random.default_rng(1)
 A, b = draw.standard_normal((30, 10)), draw.standard_normal(30)
 low_rank = draw.standard_normal((30, 6)) @ draw.standard_normal((6, 10)) / sqrt(6)
@@ -407,7 +407,7 @@ def solve(size, inputs=64):
     right = np.where(z == 0, 0.5, np.sign(z) == label)
     return right.mean(axis=1), -np.log2((1 + label * z) / 2).mean(axis=1)
 
-
+# %%
 share, rest = tasks**-1.5 / zeta(1.5), zeta(1.5, 201) / zeta(1.5)
 quanta = []
 for size in range(1, 41):
@@ -464,7 +464,7 @@ def stack(net, x, depth, kind):
         z = torch.relu(z @ net["W"].T + (u if kind == "injected" else net["a"]))
     return z
 
-
+# %%
 def fresh(seed):
     """Untrained parameters in float64."""
     g = torch.Generator().manual_seed(seed)
@@ -491,7 +491,7 @@ def train(seed, depth, kind, steps=100, cap=inf):
     net["W"] *= F / operator_norm(net["W"]).upper * (1 - 1e-12)
     return net
 
-
+# %%
 def judge(net, depth, kind):
     """Test loss (nats) and accuracy."""
     logits = stack(net, x_test, depth, kind) @ net["V"].T
