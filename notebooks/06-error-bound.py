@@ -277,6 +277,12 @@ for sweep, value in (("K", 8), ("P", 8), ("N", 1000), ("N", 10**6)):
 companion.record("K14.beta", known["beta"], fmt=".4f")
 needed = (injected_bound(N=1, P=inf, K=inf, **known).sample / log(2)) ** 2
 companion.record("K14.samples_before_it_says_anything", needed, fmt=".3g")
+companion.record("K14.depth_rate", (at["P", 40]["excess"] / at["P", 30]["excess"]) ** 0.1, fmt=".3f", badge="measured", seeds=1)
+large = [row for row in table if row["sweep"] == "N" and row["N"] >= 10**4]
+power = np.polyfit(np.log([row["N"] for row in large]), np.log([row["excess"] for row in large]), 1)[0]
+companion.record("K14.sample_power", power, fmt=".3f", badge="measured", seeds=1)
+
+# %%
 for term, key in (("optimisation", ("K", 0)), ("architecture", ("P", 1)), ("sample", ("N", 10**6))):
     row = at[key]
     others = row["bound"] - row[term]
@@ -556,6 +562,8 @@ companion.record("K14.plain_trained_accuracy", min(trained_at), fmt=".2f", badge
 companion.record("K14.plain_computed_depth", max(r["limit"] for r in plain), fmt=".1f", badge="measured", seeds=P["seeds"])
 beyond = [r["accuracy"] for r in plain if r["depth"] > r["limit"]]
 companion.record("K14.plain_accuracy_beyond", max(beyond), fmt=".3f", badge="measured", seeds=P["seeds"])
+soon = max(r["accuracy"] for r in plain if r["depth"] == 12)
+companion.record("K14.plain_accuracy_p12", soon, fmt=".3f", badge="measured", seeds=P["seeds"])
 companion.record("K14.commonest_class", common, fmt=".3f")
 
 # %% [markdown]
