@@ -394,7 +394,7 @@ def injected(phi, depth, z=0.0):
 phi = np.sign(np.sin(40 * np.linspace(0, 1, 101)))
 error = abs(injected(phi, 20, z=3.0) - phi)
 constant = error * 2.0 ** np.arange(21)[:, None] / error[0]
-companion.record("K14.injection_constant_error", abs(constant - 1).max(), fmt=".1e", badge="theory")
+companion.record("K14.injection_constant_error", abs(constant - 1).max(), fmt=".2g", badge="theory")
 
 # %% [markdown]
 # F2: tasks $k=1,2,\dots$ occur with probability proportional to $k^{-3/2}$; the label of an input of task $k$ is a parity of
@@ -522,7 +522,7 @@ for s in range(P["seeds"]):
 
 # %%
 deep = [r for r in rows if r["depth"] >= 10]
-companion.record("K14.digits_norm", max(r["norm"] for r in rows), fmt=".6f", badge="measured", seeds=P["seeds"])
+companion.record("K14.digits_norm", max(r["norm"] for r in rows), fmt=".3f", badge="measured", seeds=P["seeds"])
 companion.record("K14.digits_worst_ratio", max(r["change"] / r["bound"] for r in rows), fmt=".1e", badge="measured",
                  seeds=P["seeds"])  # fmt: skip
 companion.record("K14.digits_bound_p1", max(r["bound"] for r in rows if r["depth"] == 1), fmt=".0f", badge="measured",
@@ -533,7 +533,7 @@ companion.record("K14.digits_change_p30", max(r["change"] for r in rows if r["de
                  seeds=P["seeds"])  # fmt: skip
 companion.record("K14.digits_lowest_accuracy", min(r["accuracy"] for r in deep), fmt=".3f", badge="measured", seeds=P["seeds"])
 kept = max(abs(r["accuracy"] - r["accuracy_inf"]) for r in deep)
-companion.record("K14.digits_accuracy_moves", kept, fmt=".3f", badge="measured", seeds=P["seeds"])
+companion.record("K14.digits_accuracy_moves", kept, fmt=".2g", badge="measured", seeds=P["seeds"])
 
 # %% [markdown]
 # The plain stack: all states lie within $q^PR$ of the fixed point $p$, $R=\max_x\|e(x)-p\|$. Once $\sqrt2\|V\|q^PR$ is below
@@ -656,7 +656,7 @@ def finer(depth, N=1.0):
     return 24 / sqrt(N) * dudley_integral(entropy, 2.0, n=2000).high  # the states lie within 1/(1 - q) = 2 of one of them
 
 
-layers = np.unique(np.geomspace(1, 10_000, 17).astype(int))
+layers = np.unique(np.geomspace(1, 10_000, 9).astype(int))
 general = dict(N=1, P=inf, K=inf, beta=0.5, initial_gap=0.0, loss_lipschitz=1.0, readout_lipschitz=1.0, state_bound=0.0)
 size = dict(q=0.5, dimension=5, parameter_lipschitz=2.0, radius=1.0)  # Lambda = 1/(1 - q)
 tied = injected_bound(**general, **size).sample
@@ -677,10 +677,10 @@ linear = 2 * (1 - 0.5 ** layers.astype(float)) * deviation
 companion.record("K14.untied_truth_p100", (1 - 0.5**100) / (1 - 0.5), fmt=".4g")
 companion.record("K14.untied_truth_times_root_n", deviation * 10, fmt=".2f", badge="measured", seeds=1)
 fig, ax = new_figure(height=3.4)
-ax.loglog(layers, counted, color=PALETTE["vermillion"], ls="-", marker="s", markevery=2)
-ax.plot(layers, fine, color=PALETTE["blue"], ls="-.", marker="o", markevery=2)
+ax.loglog(layers, counted, color=PALETTE["vermillion"], ls="-", marker="s")
+ax.plot(layers, fine, color=PALETTE["blue"], ls="-.", marker="o")
 ax.plot(layers, np.ones(len(layers)), color=PALETTE["black"], ls="--", marker="")
-ax.plot(layers, linear * 10 / tied, color=PALETTE["green"], ls=":", marker="^", markevery=2)
+ax.plot(layers, linear * 10 / tied, color=PALETTE["green"], ls=":", marker="^")
 direct_label(ax, 6, 30, "counting parameters: $\\sqrt{P}$", "vermillion")
 direct_label(ax, 100, 0.62, "tied weights"), direct_label(ax, 500, fine[-1] * 1.7, "finer count", "blue")
 direct_label(ax, 30, 0.022, "true value in a linear class", "green")
