@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import binom
 
 from limitlib.blocks import plane_rotation
+from limitlib.covering import dudley_integral
 from limitlib.performance import collapse_depth, decompose, injected_bound, pl_bound, untied_entropy
 from limitlib.performance.error_bound import CHAINING, SAMPLE
 
@@ -117,6 +118,17 @@ def test_the_finer_count_covers_and_does_not_grow_with_depth(q, eps):
     assert values == sorted(values)
     assert values[-1] == pytest.approx(values[-2], rel=1e-9)
     assert values[-1] < 1000 * math.log1p(2 / ((1 - q) * eps)), "counting parameters is worse"
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.8])
+def test_the_closed_form_of_the_finer_count_is_above_its_integral(q):
+    """T4.3b: 12 times Dudley's integral against 24 sqrt(2) / ((1 - q^1/4) sqrt((1 - sqrt q)(1 - q))), five parameters."""
+    known = {"q": q, "dimension": 5, "parameter_lipschitz": 1.0, "radius": 1.0}
+    integral = dudley_integral(lambda eps: untied_entropy(eps, **known), 1 / (1 - q), n=400)
+    closed = 24 * math.sqrt(2 * 5) / ((1 - q**0.25) * math.sqrt((1 - math.sqrt(q)) * (1 - q)))
+    assert 12 * integral.high <= closed
+    tied = SAMPLE / 2 / (1 - q) * math.sqrt(5)
+    assert 12 * integral.low > tied, "more parameters cost something"
 
 
 def test_the_finer_count_needs_a_contraction():
