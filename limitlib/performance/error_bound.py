@@ -6,15 +6,20 @@ Every value is an upper bound in exact arithmetic, evaluated in float64 without 
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import spence
 
 #: The integral of sqrt(ln(1 + 2/u)) over 0 < u < 1, rounded up: Dudley's integral of a ball (T5.3).
 CHAINING = 1.352582
 #: Twice 12 CHAINING: symmetrisation, and Dudley's constant.
 SAMPLE = 24 * CHAINING
+#: Layers of the finer count that are added one by one; an integral bounds the others.
+ADDED = 64
 
 
 @dataclass(frozen=True)
@@ -64,27 +69,26 @@ def injected_bound(
     supremum norm, at every depth. radius, dimension: of the ball of parameters, which contains every iterate. copies: layers
     with parameters of their own; 1 for tied weights. With untied layers the constants refer to the largest change of a layer's
     parameters, and the count gives a factor sqrt(copies).
-    Raises ValueError for q >= 1, beta outside (0, 1), N or copies below 1, and other constants that are negative or NaN.
+    Raises TypeError for what is no real number, ValueError for q outside [0, 1), beta outside (0, 1), N below 1, a dimension or
+    copies that are not whole and positive, and other constants that are negative, NaN or infinite.
     """
+    q, beta = _real("q", q), _real("beta", beta)
     if not 0 <= q < 1:
         reason = "at q = 1 the blocks need not have a limit, and q^P does not decay" if q == 1 else "the blocks must contract"
         raise ValueError(f"q={q!r} must lie in [0, 1): {reason}; give a contraction factor of the blocks in their state")
     if not 0 < beta < 1:
         raise ValueError(f"beta={beta!r} must lie strictly between 0 and 1; give 1 - mu/L with a constant mu > 0 below L")
-    if not N >= 1:
-        raise ValueError(f"N={N!r} must be at least 1: the number of samples, or inf")
-    if copies < 1 or dimension < 1:
-        raise ValueError(f"dimension={dimension!r} and copies={copies!r} must be at least 1")
-    constants = {"P": P, "K": K, "initial_gap": initial_gap, "loss_lipschitz": loss_lipschitz, "radius": radius,
-                 "readout_lipschitz": readout_lipschitz, "state_bound": state_bound,
-                 "parameter_lipschitz": parameter_lipschitz}  # fmt: skip
-    for name, value in constants.items():
-        if not value >= 0 or (math.isinf(value) and name not in ("P", "K")):
-            raise ValueError(f"{name}={value!r} must be finite and at least 0")
+    samples = _real("N", N, least=1, finite=False)
+    parameters = float(_whole("dimension", dimension)) * _whole("copies", copies)
+    layers, steps = _real("P", P, least=0, finite=False), _real("K", K, least=0, finite=False)
+    state = {"loss_lipschitz": loss_lipschitz, "readout_lipschitz": readout_lipschitz, "state_bound": state_bound}
+    size = {"parameter_lipschitz": parameter_lipschitz, "radius": radius}
     return ErrorBound(
-        optimisation=initial_gap * beta**K,
-        architecture=loss_lipschitz * readout_lipschitz * state_bound * q**P,
-        sample=SAMPLE * parameter_lipschitz * radius * math.sqrt(copies * dimension / N),
+        optimisation=beta**steps * _real("initial_gap", initial_gap, least=0),
+        architecture=math.prod((_real(name, value, least=0) for name, value in state.items()), start=q**layers),
+        sample=math.prod(
+            (_real(name, value, least=0) for name, value in size.items()), start=SAMPLE * math.sqrt(parameters / samples)
+        ),
     )
 
 
@@ -95,23 +99,54 @@ def untied_entropy(
 
     Every layer has its own parameters in a ball of R^dimension; T is parameter_lipschitz-Lipschitz in them and contracts by q
     in its state. A layer that is j - 1 layers from the output counts only with q^(j-1), so it may be covered more coarsely: the
-    share (1 - s) s^(j-1) of eps with s = sqrt(q). The sum over layers converges. Proposition T4.3b.
-    Raises ValueError for q outside (0, 1), eps <= 0, or a dimension or depth below 1.
+    share (1 - s) s^(j-1) of eps with s = sqrt(q). The sum over layers converges; beyond the 64th layer a closed integral bounds
+    it, so that a factor q near 1 costs no more. Proposition T4.3b. depth: whole, or inf.
+    Raises TypeError for what is no real number, ValueError for q outside [0, 1), eps <= 0, negative or infinite constants, or a
+    dimension or depth that is not whole and positive.
     """
-    if not 0 < q < 1:
-        raise ValueError(f"q={q!r} must lie strictly between 0 and 1: only a contraction forgets its early layers")
-    if not eps > 0 or dimension < 1 or not depth >= 1 or not (parameter_lipschitz >= 0 and radius >= 0):
-        raise ValueError(f"need eps > 0, dimension >= 1, depth >= 1, constants >= 0; got eps={eps!r}, "
-                         f"dimension={dimension!r}, depth={depth!r}")  # fmt: skip
+    q, eps = _real("q", q), _real("eps", eps, finite=False)
+    if not 0 <= q < 1:
+        raise ValueError(f"q={q!r} must lie in [0, 1): only a contraction forgets its early layers")
+    if not eps > 0:
+        raise ValueError(f"eps={eps!r} must be positive")
+    dimension, layers = _whole("dimension", dimension), depth if depth == math.inf else _whole("depth", depth)
+    size = _real("parameter_lipschitz", parameter_lipschitz, least=0) * _real("radius", radius, least=0)
     s = math.sqrt(q)
-    scale = 2 * parameter_lipschitz * radius / ((1 - s) * eps)
-    if scale == 0.0:
-        return 0.0
-    needed = max(1, math.ceil(math.log(1e12 * max(scale, 1e-12)) / -math.log(s)))  # from here on a term is below 1e-12
-    layers = int(min(depth, needed))
-    kept = float(np.log1p(scale * s ** np.arange(layers)).sum())
-    rest = scale * s**layers / (1 - s) if depth > layers else 0.0  # log(1 + t) <= t
-    return dimension * (kept + rest)
+    scale = 2 * size * (1 + s) / (1 - q) / eps  # 1 - s = (1 - q) / (1 + s), without cancellation
+    if math.isinf(scale):
+        return math.inf
+    total = float(np.log1p(scale * s ** np.arange(min(layers, ADDED))).sum())
+    if layers > ADDED and q > 0:
+        rate, first = -math.log(q) / 2, ADDED - 0.5  # a convex term is at most its mean over the interval around it
+        last = 0.0 if layers == math.inf else scale * math.exp(-rate * (layers - 0.5))
+        total += (_dilogarithm(scale * math.exp(-rate * first)) - _dilogarithm(last)) / rate
+    return dimension * total
+
+
+def _dilogarithm(x: float) -> float:
+    """-Li2(-x) for x >= 0, the integral of log(1 + x exp(-u)) over u > 0; a series where spence(1 + x) would cancel."""
+    return x * (1 - x * (1 / 4 - x * (1 / 9 - x / 16))) if x < 1e-3 else -float(spence(1 + x))
+
+
+def _real(name: str, value: Any, *, least: float = -math.inf, finite: bool = True) -> float:
+    """The argument as a float, at least ``least``; NaN is refused, and inf unless finite is False."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be one real number")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is above the largest float, 1.8e308; give a smaller number") from None
+    if math.isnan(number) or number < least or (finite and math.isinf(number)):
+        bounds = ([] if least == -math.inf else [f"at least {least:g}"]) + (["finite"] if finite else ["a number"])
+        raise ValueError(f"{name}={value!r} must be {' and '.join(bounds)}")
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    """The argument as an int, at least 1."""
+    if _real(name, value, least=1) != math.floor(value):
+        raise ValueError(f"{name}={value!r} must be a whole number")
+    return int(value)
 
 
 def collapse_depth(distance: float, margin: float, q: float, *, constant: float = 1.0) -> float:
@@ -119,28 +154,34 @@ def collapse_depth(distance: float, margin: float, q: float, *, constant: float 
 
     For a plain stack of one block with |T^n x - T^n y| <= constant q^n |x - y|; for a nonexpansive block constant = 1 and
     q = Lip(T). At q = 1 it is inf unless the inputs are that close from the start: the inequality then gives no collapse.
-    UPPER bound on the depth at which they are told apart. T2.4, T4.2. Raises ValueError for q outside [0, 1], margin <= 0 or
-    negative distances.
+    UPPER bound on the depth at which they are told apart. T2.4, T4.2. Raises TypeError for what is no real number, and
+    ValueError for q outside [0, 1], margin <= 0, and distances or constants that are negative or not finite.
     """
+    q, margin = _real("q", q), _real("margin", margin)
     if not 0 <= q <= 1:
         raise ValueError(f"q={q!r} must lie in [0, 1]; an expanding block need not collapse")
-    if not margin > 0 or not distance >= 0 or not constant >= 0:
-        raise ValueError(f"need margin > 0, distance >= 0, constant >= 0; got {margin!r}, {distance!r}, {constant!r}")
-    if constant * distance <= margin or q == 0:
+    if not margin > 0:
+        raise ValueError(f"margin={margin!r} must be positive: the distance that the readout needs")
+    apart = _real("distance", distance, least=0) * _real("constant", constant, least=0)
+    if apart <= margin or q == 0:
         return 0.0
-    return math.inf if q == 1 else math.log(constant * distance / margin) / -math.log(q)
+    return math.inf if q == 1 else math.log(apart / margin) / -math.log(q)
 
 
 def pl_bound(gap: float, *, mu: float, L: float, K: ArrayLike) -> NDArray[np.float64]:
     """UPPER bound (1 - mu/L)^K gap on f(x_K) - min f after K gradient steps of size 1/L. T4.4.
 
     gap: f(x_0) - min f. f must be L-smooth with |grad f|^2 / 2 >= mu (f - min f): nothing here can check it, and a mu that is
-    too large gives a bound that is false. K: one number of steps or an array; the result has its shape. Raises ValueError
-    unless 0 < mu <= L and gap >= 0 and K >= 0.
+    too large gives a bound that is false. K: one number of steps or an array; the result has its shape. Raises TypeError for
+    what is no real number, ValueError unless 0 < mu <= L < inf, 0 <= gap < inf and K >= 0.
     """
+    gap, mu, L = _real("gap", gap, least=0), _real("mu", mu), _real("L", L)
     if not 0 < mu <= L:
         raise ValueError(f"mu={mu!r} must be positive and at most L={L!r}; give the smallest nonzero curvature and the largest")
-    steps = np.asarray(K, dtype=float)
-    if not gap >= 0 or not (steps >= 0).all():
-        raise ValueError(f"gap={gap!r} and K must be at least 0")
-    return gap * (1 - mu / L) ** steps
+    try:
+        steps = np.asarray(K, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"K={K!r} must be a number of steps or an array of them") from None
+    if not (steps >= 0).all():
+        raise ValueError(f"K={K!r} must be at least 0 everywhere")
+    return np.asarray(gap * (1 - mu / L) ** steps)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.optimize import linprog
 from scipy.stats import binom
 
 from limitlib.blocks import plane_rotation
@@ -45,12 +46,33 @@ def test_an_infinite_argument_removes_its_term():
         ({"radius": -1.0}, "radius=-1.0"),
         ({"initial_gap": math.inf}, "initial_gap=inf"),
         ({"N": 0}, "N=0 must be at least 1"),
+        ({"N": math.nan}, "N=nan"),
+        ({"N": 10**400}, "N is above the largest float"),
+        ({"K": -1}, "K=-1 must be at least 0"),
         ({"copies": 0}, "copies=0"),
+        ({"copies": math.inf}, "copies=inf must be at least 1 and finite"),
+        ({"dimension": math.nan}, "dimension=nan"),
+        ({"dimension": 2.5}, "dimension=2.5 must be a whole number"),
     ],
 )
 def test_a_hypothesis_that_fails_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         injected_bound(**{"N": 10, "P": 1, "K": 1, **CONSTANTS, **change})
+
+
+@pytest.mark.parametrize("name", ["N", "P", "K", "q", "beta", "radius", "dimension", "copies", "state_bound"])
+@pytest.mark.parametrize("value", ["a", None, [0.5], 1j])
+def test_what_is_no_number_is_named(name, value):
+    with pytest.raises(TypeError, match=f"{name}=.* must be one real number"):
+        injected_bound(**{"N": 10, "P": 1, "K": 1, **CONSTANTS, name: value})
+
+
+def test_huge_constants_give_a_huge_bound_or_none_but_never_nan():
+    huge = {**CONSTANTS, "loss_lipschitz": 1e200, "readout_lipschitz": 1e200, "radius": 1e300, "parameter_lipschitz": 1e300}
+    bound = injected_bound(N=math.inf, P=math.inf, K=1, **huge)
+    assert (bound.architecture, bound.sample) == (0, 0)
+    bound = injected_bound(N=1, P=1, K=1, **huge)
+    assert (bound.architecture, bound.sample) == (math.inf, math.inf)
 
 
 # ------------------------------------------------------------------------------- a problem in which every constant is known
@@ -132,12 +154,37 @@ def test_the_closed_form_of_the_finer_count_is_above_its_integral(q):
 
 
 def test_the_finer_count_needs_a_contraction():
-    for q in (0.0, 1.0):
-        with pytest.raises(ValueError, match="strictly between 0 and 1"):
-            untied_entropy(0.1, q=q, dimension=1, parameter_lipschitz=1, radius=1)
-    with pytest.raises(ValueError, match="eps=0"):
-        untied_entropy(0.0, q=0.5, dimension=1, parameter_lipschitz=1, radius=1)
-    assert untied_entropy(0.1, q=0.5, dimension=1, parameter_lipschitz=1, radius=0) == 0
+    known = {"q": 0.5, "dimension": 1, "parameter_lipschitz": 1.0, "radius": 1.0}
+    with pytest.raises(ValueError, match="only a contraction forgets its early layers"):
+        untied_entropy(0.1, **{**known, "q": 1.0})
+    for eps in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="eps="):
+            untied_entropy(eps, **known)
+    for change in ({"depth": 0}, {"depth": 2.5}, {"dimension": math.nan}, {"radius": math.inf}, {"parameter_lipschitz": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}="):
+            untied_entropy(0.1, **{**known, **change})
+
+
+def test_the_finer_count_at_its_edges():
+    known = {"q": 0.5, "dimension": 1, "parameter_lipschitz": 1.0, "radius": 1.0}
+    assert untied_entropy(0.1, **{**known, "radius": 0}) == 0 and untied_entropy(math.inf, **known) == 0
+    assert untied_entropy(0.1, **{**known, "q": 0}) == pytest.approx(math.log1p(20)), "the last layer alone"
+    assert untied_entropy(1e-320, **known) == math.inf
+
+
+@pytest.mark.parametrize("q", [0.3, 0.9, 0.999, 1 - 1e-6])
+@pytest.mark.parametrize("eps", [1e4, 1.0, 1e-3])
+def test_the_integral_over_the_early_layers_is_above_their_sum_and_near_it(q, eps):
+    for depth in (64, 65, 500, 100_000):
+        s = math.sqrt(q)
+        exact = np.log1p(2 / ((1 - s) * eps) * s ** np.arange(depth, dtype=float)).sum()
+        found = untied_entropy(eps, q=q, dimension=1, parameter_lipschitz=1, radius=1, depth=depth)
+        assert exact * (1 - 1e-9) <= found <= exact * (1 + 1e-4)
+
+
+def test_a_factor_next_to_one_costs_nothing():
+    values = [untied_entropy(0.1, q=1 - h, dimension=1, parameter_lipschitz=1, radius=1) for h in (1e-3, 1e-9, 1e-15)]
+    assert values == sorted(values) and all(map(math.isfinite, values))
 
 
 # ------------------------------------------------------------------------------------------------------- collapse and memory
@@ -158,8 +205,83 @@ def test_collapse_depth_at_its_edges():
     assert collapse_depth(1.0, 0.1, 0.9, constant=3) > collapse_depth(1.0, 0.1, 0.9)
     with pytest.raises(ValueError, match="an expanding block need not collapse"):
         collapse_depth(1.0, 0.1, 1.1)
-    with pytest.raises(ValueError, match="margin > 0"):
-        collapse_depth(1.0, 0.0, 0.9)
+    for name, arguments in {"margin": (1.0, 0.0, 0.9), "distance": (math.nan, 0.1, 0.9), "q": (1.0, 0.1, math.nan)}.items():
+        with pytest.raises(ValueError, match=f"{name}="):
+            collapse_depth(*arguments)
+    with pytest.raises(ValueError, match="constant=inf"):
+        collapse_depth(0.0, 0.1, 0.9, constant=math.inf)
+    with pytest.raises(TypeError, match="distance='far'"):
+        collapse_depth("far", 0.1, 0.9)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_readout_beats_the_floor_of_a_plain_stack(seed):
+    """T4.2 (c), predictions real: the best readout of slope at most L, by linear programming, on random stacks."""
+    rng = np.random.default_rng(seed)
+    d, n, depth, q, slope = rng.integers(1, 4), rng.integers(2, 6), rng.integers(0, 6), rng.uniform(0.1, 1), rng.uniform(0.1, 9)
+    W, shift = rng.standard_normal((d, d)), rng.standard_normal(d)
+    W *= q / np.linalg.norm(W, 2)
+    encoded, y, weight = rng.standard_normal((n, d)), rng.standard_normal(n), rng.dirichlet(np.ones(n))
+    z = encoded
+    for _ in range(depth):
+        z = np.tanh(z @ W.T + shift) if seed % 2 else z @ W.T + shift
+    rows, right = [], []
+    for i in range(n):
+        for sign in (1, -1):  # the absolute error of f_i is at most the variable n + i
+            rows.append(sign * np.eye(2 * n)[i] - np.eye(2 * n)[n + i])
+            right.append(sign * y[i])
+        for j in range(n):
+            rows.append(np.eye(2 * n)[i] - np.eye(2 * n)[j])
+            right.append(slope * np.linalg.norm(z[i] - z[j]))
+    best = linprog(np.append(np.zeros(n), weight), rows, right, bounds=[(None, None)] * n + [(0, None)] * n).fun
+    diameter = max(np.linalg.norm(a - b) for a in encoded for b in encoded)
+    constant = min(np.sum(weight * abs(y - c)) for c in y)
+    assert best >= constant - slope * diameter * q**depth / 2 - 1e-9
+
+
+def test_the_floor_of_a_plain_stack_is_attained():
+    """Two points, labels +-1, a multiple of the identity: the floor of T4.2 (c) with D/2 is the risk of an affine readout."""
+    apart, slope = 0.9**30, 10.0
+    assert slope * apart < 2
+    assert np.mean([abs(sign * slope * apart / 2 - sign) for sign in (1, -1)]) == pytest.approx(1 - slope * apart / 2)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_parameters_move_the_state_by_no_more_than_the_geometric_series(seed):
+    """T4.3a on random injected stacks in which the parameters add to the state or turn it; attained by the first kind."""
+    rng = np.random.default_rng(seed)
+    d, q, depth = rng.integers(1, 4), rng.uniform(0, 0.95), rng.integers(1, 12)
+    turn, x = np.linalg.qr(rng.standard_normal((d, d)))[0], rng.standard_normal(d)
+    x /= np.linalg.norm(x)
+    a, b = rng.standard_normal((2, d))
+
+    def block(z, theta):
+        return q * np.cos(theta @ x) * (turn @ z) + x if seed % 2 else q * z + theta
+
+    constant = q / (1 - q) if seed % 2 else 1.0  # |z| <= D = 1/(1 - q) in the first case
+    g = h = np.zeros(d)
+    for _ in range(depth):
+        g, h = block(g, a), block(h, b)
+    allowed = (1 - q**depth) / (1 - q) * constant * np.linalg.norm(a - b)
+    assert np.linalg.norm(g - h) <= allowed * (1 + 1e-12)
+    if not seed % 2:
+        assert np.linalg.norm(g - h) == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_injected_stack_is_a_plain_one_with_constant_one(seed):
+    """T4.2a: nonexpansive in max(|z|, l |x| / (1 - q)), nearly attained; with a smaller weight on x it expands."""
+    rng = np.random.default_rng(seed)
+    q, slope = rng.uniform(0, 0.95), 10 ** rng.uniform(-2, 2)
+    z, w, x, y = rng.standard_normal((4, 1000)) * 10 ** rng.uniform(-3, 1, 1000)
+
+    def ratio(weight, z, w, x, y):
+        after = np.maximum(abs(q * (z - w) + slope * (x - y)), weight * abs(x - y))
+        return (after / np.maximum(abs(z - w), weight * abs(x - y))).max()
+
+    full = slope / (1 - q)
+    assert 1 - 1e-12 <= ratio(full, z, w, x, y) <= 1 + 1e-12
+    assert ratio(0.9 * full, np.array([0.9 * full]), np.zeros(1), np.ones(1), np.zeros(1)) > 1
 
 
 def test_without_nonexpansiveness_there_is_no_collapse():
@@ -205,16 +327,27 @@ def test_pl_needs_a_possible_constant():
     for mu in (0.0, 2.0):
         with pytest.raises(ValueError, match="must be positive and at most L"):
             pl_bound(1.0, mu=mu, L=1.0, K=3)
-    with pytest.raises(ValueError, match="gap=-1"):
-        pl_bound(-1.0, mu=0.5, L=1.0, K=3)
+    for gap in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"gap={gap}"):
+            pl_bound(gap, mu=0.5, L=1.0, K=3)
+    with pytest.raises(ValueError, match="L=inf"):
+        pl_bound(1.0, mu=0.5, L=math.inf, K=3)
+    with pytest.raises(ValueError, match="K=nan must be at least 0"):
+        pl_bound(1.0, mu=0.5, L=1.0, K=math.nan)
+    with pytest.raises(TypeError, match="K='many'"):
+        pl_bound(1.0, mu=0.5, L=1.0, K="many")
     assert pl_bound(2.0, mu=0.5, L=1.0, K=[0, 1, 2]) == pytest.approx([2, 1, 0.5])
 
 
 def test_a_factor_that_moves_with_the_size_breaks_the_bound():
-    """C3.3: with mu = 1/P the factor read off at P = 10 is false at P = 1000."""
-    truth = (1 - 1 / 1000) ** 100
-    assert truth > 1e4 * pl_bound(1.0, mu=0.1, L=1.0, K=100)
-    assert truth <= pl_bound(1.0, mu=0.001, L=1.0, K=100) * (1 + 1e-12)
+    """C3.3, f = sum of x_i^2 / (2 i): the factor read off at P = 10 is false at P = 1000, for the distance and for the gap."""
+    x = 1.0  # the slowest of 1000 directions, curvature 1/1000
+    for _ in range(100):
+        x -= x / 1000
+    assert x > 3e4 * 0.9**100
+    gap = x**2
+    assert gap > 1e4 * pl_bound(1.0, mu=0.1, L=1.0, K=100)
+    assert gap <= pl_bound(1.0, mu=0.001, L=1.0, K=100)
 
 
 # ------------------------------------------------------------------------------------------------- the pointwise inequality
