@@ -12,8 +12,8 @@ from dataclasses import asdict
 from math import inf, log, sqrt
 
 import numpy as np
-import torch
-from scipy.special import expit, zeta
+from scipy.spatial.distance import pdist
+from scipy.special import expit, log_softmax, zeta
 from scipy.stats import binom
 
 from limitlib import blocks, companion, corpora
@@ -25,8 +25,8 @@ from limitlib.performance import collapse_depth, decompose, injected_bound, pl_b
 # %%
 P = companion.profile(
     profile,
-    smoke=dict(draws=200, seeds=1, retrained=(1, 30)),
-    cpu=dict(draws=400, seeds=3, retrained=(1, 2, 4, 8, 16, 30)),
+    smoke=dict(draws=200, seeds=1, steps=60, retrained=(1, 30)),
+    cpu=dict(draws=400, seeds=3, steps=100, retrained=(1, 2, 4, 8, 16, 30)),
     gpu=dict(seeds=5),
 )
 rng = np.random.default_rng(seed)
@@ -88,6 +88,7 @@ direct_label(axes[1], 1.0, 1.06, "risk of a constant")
 
 # %%
 axes[0].set(ylabel="term and distance (no unit)", ylim=(-0.04, 1.1))
+axes[0].minorticks_off(), axes[1].minorticks_off()
 axes[1].set(xlabel="depth $P$ (blocks)", ylabel="least risk (absolute error)", ylim=(-0.06, 1.16), xlim=(0.9, 1100))
 axes[0].set_title("The depth term of the bound is the distance that the stack keeps")
 axes[1].set_title("Where the term vanishes, the best readout is a constant")
@@ -298,6 +299,7 @@ for ax, sweep, term in zip(axes, words, ("optimisation", "architecture", "sample
     ax.plot(where, [row[term] for row in part], color=PALETTE["vermillion"], ls=":", marker="")
     ax.plot(where, [row["excess"] for row in part], color=PALETTE["blue"], ls="-", marker="o")
     ax.set(yscale="log", xlabel=words[sweep], ylabel="excess risk (nats)", xscale="log" if sweep == "N" else "linear")
+    ax.minorticks_off()
     ax.set_title(f"{term} term: the other two arguments are large", fontweight="normal")
 direct_label(axes[0], 20, 0.03, "bound (dashed), its term (dotted)", "black")
 direct_label(axes[0], 2, 1e-8, "measured", "blue"), direct_label(axes[1], 2, 5e-3, "measured", "blue")
@@ -347,7 +349,7 @@ companion.record("K14.pl_overstated_first_step", int(np.argmax(gaps > false_boun
 widths = np.unique(np.geomspace(2, 10_000, 60).astype(int))
 moving = (1 - 1 / widths) ** 100  # C3.3: after 100 steps the slowest direction keeps this share
 companion.record("K14.moving_beta_error", (1 - 1 / 1000) ** 100, fmt=".4f")
-companion.record("K14.fixed_beta_claims", float(pl_bound(1.0, mu=0.1, L=1.0, K=100)), fmt=".2g")
+companion.record("K14.fixed_beta_claims", 0.9**100, fmt=".2g")
 companion.record("K14.beta_ratio", (1 - 1 / 1000) ** 100 / 0.9**100, fmt=".3g")
 companion.record("K14.beta_along_p", (1 - 1e-6) ** 10**6, fmt=".4f")
 
@@ -362,8 +364,9 @@ axes[0].set(xlabel="gradient steps $K$", ylabel="gap $f(x_K)-\\min f$ (no unit)"
 axes[1].loglog(widths, moving, color=PALETTE["blue"], ls="-", marker="o", markevery=6)
 axes[1].axhline(0.9**100, color=PALETTE["vermillion"], ls=":")
 direct_label(axes[1], 30, 3e-4, "what $\\beta$ read off at $P=10$ promises", "vermillion")
-direct_label(axes[1], 150, 0.12, "true worst error, $\\mu=1/P$", "blue")
-axes[1].set(xlabel="size $P$ (parameters)", ylabel="error after 100 steps", ylim=(5e-6, 2))
+direct_label(axes[1], 150, 0.12, "true worst share of the distance, $\\mu=1/P$", "blue")
+axes[1].set(xlabel="size $P$ (parameters)", ylabel="share after 100 steps (no unit)", ylim=(5e-6, 2))
+axes[0].minorticks_off(), axes[1].minorticks_off()
 axes[0].set_title("The PL bound holds with the smallest curvature, not with the mean one")
 axes[1].set_title("A factor $\\beta$ that depends on $P$ makes no bound for all $P$")
 
@@ -371,8 +374,8 @@ axes[1].set_title("A factor $\\beta$ that depends on $P$ makes no bound for all 
 companion.save_figure(
     fig, "06-error-bound-pl", badge="theory",
     alt="Top: the training gap of least squares falls below the dashed PL bound, and crosses the dotted line drawn with the "
-    "mean curvature. Bottom: with curvature 1/P the error after a hundred steps rises to one with the size, far above what "
-    "the factor measured at size 10 promises.",
+    "mean curvature. Bottom: with curvature 1/P the share of the distance that is left after a hundred steps rises to one with "
+    "the size, far above what the factor read off at size 10 promises.",
     data=[{"panel": "least squares", "x": i, "value": gaps[i], "bound": bound[i], "false_bound": false_bound[i]} for i in k]
     + [{"panel": "moving beta", "x": int(w), "value": v, "bound": v, "false_bound": 0.9**100}
        for w, v in zip(widths, moving, strict=True)],
@@ -457,51 +460,65 @@ companion.record("K14.extended_largest_ratio", ratio.max(), fmt=".6f", badge="th
 # depth is changed without training.
 
 # %%
-torch.set_num_threads(1)
 data, F, width = corpora.digits(), 0.8, 32
-x, y, x_test, y_test = (torch.tensor(v) for v in (data.x, data.y, data.x_test, data.y_test))
+x, y, x_test, y_test = data.x, data.y, data.x_test, data.y_test
+
+
+def layers(net, x, depth, kind):
+    """States after 0, 1, ..., ``depth`` blocks, each of shape (inputs, width)."""
+    u = x @ net["U"].T + net["b"]
+    kept = [0 * u if kind == "injected" else np.maximum(u, 0)]
+    for _ in range(depth):
+        kept.append(np.maximum(kept[-1] @ net["W"].T + (u if kind == "injected" else net["a"]), 0))
+    return kept
 
 
 def stack(net, x, depth, kind):
     """State after ``depth`` blocks."""
-    u = x @ net["U"].T + net["b"]
-    z = 0 * u if kind == "injected" else torch.relu(u)
-    for _ in range(depth):
-        z = torch.relu(z @ net["W"].T + (u if kind == "injected" else net["a"]))
-    return z
+    return layers(net, x, depth, kind)[-1]
+
+# %%
+def gradient(net, depth, kind):
+    """Gradient of the training cross-entropy, by the chain rule through the blocks."""
+    z = layers(net, x, depth, kind)
+    error = (np.exp(log_softmax(z[-1] @ net["V"].T, axis=1)) - np.eye(10)[y]) / len(y)
+    slope = {name: np.zeros_like(value) for name, value in net.items()} | {"V": error.T @ z[-1]}
+    back, into_u = error @ net["V"], 0.0
+    for before, after in zip(z[-2::-1], z[:0:-1], strict=True):
+        back = back * (after > 0)
+        slope["W"] += back.T @ before
+        slope["a"] += back.sum(0) * (kind == "plain")
+        into_u = into_u + back * (kind == "injected")
+        back = back @ net["W"]
+    into_u = into_u + back * (z[0] > 0)  # the encoder of a plain stack; the injected one starts at 0
+    return slope | {"U": into_u.T @ x, "b": into_u.sum(0)}
 
 # %%
 def fresh(seed):
-    """Untrained parameters in float64."""
-    g = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)  # noqa: E731
-    net = {"U": draw(width, 64) / 8, "W": F * torch.linalg.qr(draw(width, width))[0], "V": draw(10, width) / sqrt(width),
-           "b": torch.zeros(width, dtype=torch.float64), "a": torch.zeros(width, dtype=torch.float64)}  # fmt: skip
-    return {name: value.requires_grad_() for name, value in net.items()}
+    """Untrained parameters."""
+    draw = np.random.default_rng(seed).standard_normal
+    return {"U": draw((width, 64)) / 8, "W": F * np.linalg.qr(draw((width, width)))[0],
+            "V": draw((10, width)) / sqrt(width), "b": np.zeros(width), "a": np.zeros(width)}  # fmt: skip
 
 
-# %%
-def train(seed, depth, kind, steps=100, cap=inf):
-    """100 full-batch Adam steps; W kept at norm F, the readout V at norm ``cap`` at most; W certified at the end."""
-    net = fresh(seed)
-    optimiser = torch.optim.Adam(net.values(), lr=0.02)
-    for _ in range(steps):
-        loss = torch.nn.functional.cross_entropy(stack(net, x, depth, kind) @ net["V"].T, y)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        with torch.no_grad():
-            net["W"].mul_(F / torch.linalg.matrix_norm(net["W"], 2))
-            net["V"].mul_(min(1.0, cap / float(torch.linalg.matrix_norm(net["V"], 2))))
-    net = {name: value.detach() for name, value in net.items()}
+def train(seed, depth, kind, cap=inf):
+    """Full-batch Adam steps; W kept at norm F, the readout V at norm ``cap`` at most; W certified at the end."""
+    net, mean, square = fresh(seed), {}, {}
+    for k in range(1, P["steps"] + 1):
+        for name, g in gradient(net, depth, kind).items():
+            mean[name] = 0.9 * mean.get(name, 0) + 0.1 * g
+            square[name] = 0.999 * square.get(name, 0) + 0.001 * g**2
+            net[name] -= 0.02 * mean[name] / (1 - 0.9**k) / (np.sqrt(square[name] / (1 - 0.999**k)) + 1e-8)
+        net["W"] *= F / np.linalg.norm(net["W"], 2)
+        net["V"] *= min(1.0, cap / np.linalg.norm(net["V"], 2))
     net["W"] *= F / operator_norm(net["W"]).upper * (1 - 1e-12)
     return net
 
 # %%
-def judge(net, depth, kind):
-    """Test loss (nats) and accuracy."""
-    logits = stack(net, x_test, depth, kind) @ net["V"].T
-    return float(torch.nn.functional.cross_entropy(logits, y_test)), float((logits.argmax(1) == y_test).double().mean())
+def judge(net, z):
+    """Test loss (nats) and accuracy, from the last states of the test inputs."""
+    scores = log_softmax(z @ net["V"].T, axis=1)
+    return -np.mean(scores[np.arange(len(y_test)), y_test]), np.mean(scores.argmax(1) == y_test)
 
 # %% [markdown]
 # The certified bound: $|R(f_P)-R(f_\infty)|\le\sqrt2\,\|V\|\,q^P\max_x\|g_1(x)\|/(1-q)$, with $q$ and $\|V\|$ certified upper
@@ -512,10 +529,10 @@ rows = []
 for s in range(P["seeds"]):
     net = train(s, 12, "injected")
     q, V = operator_norm(net["W"]).upper, operator_norm(net["V"]).upper
-    first = float(torch.linalg.norm(stack(net, x_test, 1, "injected"), dim=1).max())
-    loss, accuracy = judge(net, 300, "injected")
+    z = layers(net, x_test, 300, "injected")
+    first, (loss, accuracy) = np.linalg.norm(z[1], axis=1).max(), judge(net, z[300])
     for depth in range(1, 31):
-        now = judge(net, depth, "injected")
+        now = judge(net, z[depth])
         rows.append({"kind": "injected", "seed": s, "depth": depth, "accuracy": now[1], "change": abs(now[0] - loss),
                      "bound": sqrt(2) * V * first / (1 - q) * q**depth, "accuracy_inf": accuracy, "norm": q})  # fmt: skip
     companion.progress(s + 1, 2 * P["seeds"], "digits")
@@ -544,13 +561,14 @@ plain, common = [], np.bincount(data.y_test).max() / len(data.y_test)
 for s in range(P["seeds"]):
     net = train(s, 3, "plain")
     q, V = operator_norm(net["W"]).upper, operator_norm(net["V"]).upper
-    start, p = stack(net, x_test, 0, "plain"), stack(net, x_test[:1], 3000, "plain")
-    radius = float(torch.linalg.norm(start - p, dim=1).max())
-    top = torch.sort((p @ net["V"].T)[0]).values
-    limit_depth = collapse_depth(radius, float(top[-1] - top[-2]) / (sqrt(2) * V), q)
-    for depth in [*range(1, 81), int(limit_depth) + 1]:
-        spread = float(torch.linalg.norm(stack(net, x_test, depth, "plain") - p, dim=1).max())
-        plain.append({"kind": "plain", "seed": s, "depth": depth, "accuracy": judge(net, depth, "plain")[1],
+    p = stack(net, x_test[:1], 3000, "plain")
+    radius = np.linalg.norm(stack(net, x_test, 0, "plain") - p, axis=1).max()
+    top = np.sort((p @ net["V"].T)[0])
+    limit_depth = collapse_depth(radius, (top[-1] - top[-2]) / (sqrt(2) * V), q)
+    z = layers(net, x_test, max(80, int(limit_depth) + 1), "plain")
+    for depth in range(1, len(z)):
+        spread = np.linalg.norm(z[depth] - p, axis=1).max()
+        plain.append({"kind": "plain", "seed": s, "depth": depth, "accuracy": judge(net, z[depth])[1],
                       "change": spread, "bound": radius * q**depth, "limit": limit_depth, "norm": q})  # fmt: skip
     companion.progress(P["seeds"] + s + 1, 2 * P["seeds"], "digits")
 
@@ -558,6 +576,8 @@ for s in range(P["seeds"]):
 companion.record("K14.plain_worst_ratio", max(r["change"] / r["bound"] for r in plain), fmt=".2f", badge="measured",
                  seeds=P["seeds"])  # fmt: skip
 trained_at = [r["accuracy"] for r in plain if r["depth"] == 3]
+shallow = [judge(net, stack(net, x_test, 5, "plain"))[1] for net in (train(s, 5, "plain") for s in range(P["seeds"]))]
+companion.record("K14.plain_trained_p5", min(shallow), fmt=".2f", badge="measured", seeds=P["seeds"])
 companion.record("K14.plain_trained_accuracy", min(trained_at), fmt=".2f", badge="measured", seeds=P["seeds"])
 companion.record("K14.plain_computed_depth", max(r["limit"] for r in plain), fmt=".1f", badge="measured", seeds=P["seeds"])
 beyond = [r["accuracy"] for r in plain if r["depth"] > r["limit"]]
@@ -575,10 +595,10 @@ frequency = np.bincount(data.y_test) / len(data.y_test)
 constant_loss, retrained = -float(frequency @ np.log(frequency)), []
 for depth in P["retrained"]:
     net = train(0, depth, "plain", cap=5.0)
-    start = stack(net, x_test, 0, "plain")
-    span = float(torch.cdist(start, start, compute_mode="donot_use_mm_for_euclid_dist").max())
+    z = layers(net, x_test, depth, "plain")
+    span = pdist(z[0]).max()
     V, q = operator_norm(net["V"]).upper, operator_norm(net["W"]).upper
-    loss, accuracy = judge(net, depth, "plain")
+    loss, accuracy = judge(net, z[-1])
     floor = constant_loss - sqrt(2) * V * q**depth * span
     retrained.append({"depth": depth, "loss": loss, "accuracy": accuracy, "floor": floor})
 companion.record("K14.constant_loss", constant_loss, fmt=".4f", badge="theory")
@@ -610,6 +630,7 @@ direct_label(axes[1], 28, 0.2, "dashed: share of the commonest class")
 lowest = max(r["limit"] for r in plain)
 direct_label(axes[1], lowest, 0.6, "beyond the dotted lines:\none class, certified", "vermillion")
 axes[0].set(xlabel="depth $P$ (blocks)", ylabel="$|R(f_P)-R(f_\\infty)|$ (nats)", ylim=(1e-9, 1e4))
+axes[0].minorticks_off()
 axes[1].set(xlabel="depth $P$ (blocks)", ylabel="test accuracy", ylim=(0, 1.05), xlim=(0, 62))
 axes[0].set_title("Injected: the loss settles, far below the certified bound")
 axes[1].set_title("Same factor 0.8: injection keeps the accuracy, a plain stack loses it")
@@ -664,6 +685,8 @@ counted = np.array([injected_bound(**general, **size, copies=int(n)).sample for 
 fine = np.array([finer(int(n)) for n in layers]) / tied
 companion.record("K14.untied_counted_p100", injected_bound(**general, **size, copies=100).sample / tied, fmt=".4g")
 companion.record("K14.untied_finer_limit", finer(inf) / tied, fmt=".2f", badge="theory")
+closed = 48 * sqrt(2 * 5) / ((1 - 0.5**0.25) * sqrt((1 - sqrt(0.5)) * 0.5)) / tied  # T4.3b in closed form, twice, N = 1
+companion.record("K14.untied_closed_form", closed, fmt=".3g", badge="theory")
 companion.record("K14.untied_crossover", (finer(inf) / tied) ** 2, fmt=".0f", badge="theory")
 
 # %% [markdown]
@@ -687,6 +710,7 @@ direct_label(ax, 30, 0.022, "true value in a linear class", "green")
 
 # %%
 ax.set(xlabel="depth $P$ (untied blocks)", ylabel="sample term (tied bound = 1)", ylim=(0.005, 200))
+ax.minorticks_off()
 ax.set_title("Untied weights: counting parameters costs $\\sqrt{P}$, a finer count does not")
 companion.save_figure(
     fig, "06-error-bound-untied", badge="theory",
