@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.special import expit, log_softmax, zeta
 from scipy.stats import binom
+from threadpoolctl import threadpool_limits
 
 from limitlib import blocks, companion, corpora
 from limitlib.companion import PALETTE, direct_label, new_figure
@@ -30,6 +31,7 @@ P = companion.profile(
     gpu=dict(seeds=5),
 )
 rng = np.random.default_rng(seed)
+threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
 
 # %% [markdown]
 # ## The tension (T4.2)
