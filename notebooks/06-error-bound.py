@@ -624,9 +624,10 @@ for r in retrained:
     axes[1].plot(r["depth"], r["accuracy"], color=PALETTE["black"], marker="D", ls="", ms=6)
 axes[1].axhline(common, color=PALETTE["black"], ls="--", lw=0.9)
 direct_label(axes[0], 12, 600, "certified bound, $0.8^P$"), direct_label(axes[0], 16, 3e-3, "measured", "blue")
-direct_label(axes[1], 31, 0.95, "injected", "blue"), direct_label(axes[1], 5, 0.75, "plain, trained at depth 3", "vermillion")
+direct_label(axes[1], 36, 0.97, "injected, trained at depth 12", "blue")
+direct_label(axes[1], 5, 0.75, "plain, trained at depth 3", "vermillion")
 direct_label(axes[1], 6, 0.5, "diamonds: plain,\ntrained at that depth")
-direct_label(axes[1], 28, 0.2, "dashed: share of the commonest class")
+direct_label(axes[1], 36, 0.2, "dashed: share of the commonest class")
 
 # %%
 lowest = max(r["limit"] for r in plain)
