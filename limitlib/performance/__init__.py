@@ -4,6 +4,7 @@ E is always an error: smaller is better. N, P and K are the paper's letters (dat
 """
 
 from limitlib.performance.decomposition import Decomposition, decompose
+from limitlib.performance.error_bound import ErrorBound, collapse_depth, injected_bound, pl_bound, untied_entropy
 from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_along
 from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
 from limitlib.performance.regression import (
@@ -22,6 +23,7 @@ __all__ = [
     "DecayLaw",
     "Decomposition",
     "Equivalent",
+    "ErrorBound",
     "Exponents",
     "Frontier",
     "PathLimit",
@@ -30,16 +32,20 @@ __all__ = [
     "Prefactors",
     "Simulated",
     "SpectralMeasure",
+    "collapse_depth",
     "decompose",
+    "injected_bound",
     "iterated_limit",
     "judge",
     "least_squares_risk",
     "limit_along",
     "one_pass_sgd_risk",
+    "pl_bound",
     "random_features_risk",
     "ridge_risk",
     "simulate_one_pass_sgd",
     "simulate_ridge",
+    "untied_entropy",
     "variance_constant",
 ]
 

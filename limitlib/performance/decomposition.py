@@ -23,6 +23,11 @@ class Decomposition:
     selection: float
 
     @property
+    def generalisation(self) -> float:
+        """The other half of the sample term, R(f) - R_S(f), alone: the one that pointwise versions keep."""
+        return self.sample - self.selection
+
+    @property
     def excess(self) -> float:
         """The sum of the four terms, R(f) - R*."""
         return self.optimisation + self.architecture + self.sample + self.approximation
