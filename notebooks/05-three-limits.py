@@ -188,7 +188,7 @@ ax.axhline(1, color="#888888", lw=0.9, ls=":")
 # %%
 ax.set(xlabel="features per sample, $\\gamma=p/n$", ylabel="mean excess risk $E$ (no unit)", ylim=(0.02, 30))
 direct_label(ax, 0.1, 17, "solid: exact, $n=40$", "blue"), direct_label(ax, 0.1, 9.5, "dashed: its limit along $p=\\gamma n$")
-direct_label(ax, 0.1, 4.4, f"circles: {P['draws']} draws,\n$\\pm4$ standard errors", "vermillion")
+direct_label(ax, 0.1, 4.4, f"circles: {P['draws']} draws (last: {P['wide']}),\n$\\pm4$ standard errors", "vermillion")
 direct_label(ax, 1.08, np.median(drawn[n].values), "median at $p=n$;\nthe mean is infinite", "purple", va="top")
 direct_label(ax, 12, 1.3, "nothing learned: 1")
 ax.set_title("Least squares: the limit along $p=\\gamma n$ depends on $\\gamma$,\nand at $\\gamma=1$ there is none")

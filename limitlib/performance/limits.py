@@ -47,12 +47,12 @@ def limit_along(
 
     n: at least 7 increasing numbers; they should grow geometrically, since power laws then shrink by a constant factor.
     The judgement rests on the last five increments. *converges*: each is at most 0.9 times the one before, or all are at the
-    level of rounding; the estimate extrapolates them as a geometric series, and its interval reaches from the last value to
-    twice the extrapolated distance. The increments per unit of log n must shrink too, so that log n itself, whose increments
-    shrink when n grows by equal steps, is not taken for convergent. *oscillates*: they change sign and don't shrink.
-    *diverges*: they have one sign and don't shrink, or the values are infinite. Anything else is *undecided*. What happens
-    beyond the last n can't be seen: 1/n + n/10^12 is judged convergent. Raises ValueError for too few or unordered n, and
-    where E gives NaN.
+    level of rounding; the estimate extrapolates them as a geometric series by the last ratio, and its interval reaches from
+    the last value to twice the extrapolated distance, or as far as the slowest of the ratios seen would lead if that is
+    farther. The increments per unit of log n must shrink too, so that log n itself, whose increments shrink when n grows by
+    equal steps, is not taken for convergent. *oscillates*: they change sign and don't shrink. *diverges*: they have one sign
+    and don't shrink, or the values are infinite. Anything else is *undecided*. What happens beyond the last n can't be seen:
+    1/n + n/10^12 is judged convergent. Raises ValueError for too few or unordered n, and where E gives NaN.
     """
     index = np.asarray(n, dtype=float)
     if index.ndim != 1 or index.size < TAIL + 2 or not (np.diff(index) > 0).all():
@@ -99,9 +99,11 @@ def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
         flattens = (slopes[1:] <= SLOPE_SHRINK * slopes[:-1]).all() if index[-TAIL - 1] > 0 else True
     same = (steps > 0).all() or (steps < 0).all()
     if shrinks and flattens:
-        ratio = math.copysign(sizes[-1] / sizes[-2] if sizes[-2] else 0.0, 1.0 if same else -1.0)
+        shrunk = np.divide(sizes[1:], sizes[:-1], out=np.zeros(TAIL - 1), where=sizes[:-1] > 0)
+        ratio, slowest = math.copysign(float(shrunk[-1]), 1.0 if same else -1.0), float(shrunk.max())
         ahead = float(steps[-1]) * ratio / (1 - ratio)
-        low, high = sorted((float(last), float(last) + 2 * ahead))
+        reach = max(2 * abs(ahead), float(sizes[-1]) * slowest / (1 - slowest))
+        low, high = sorted((float(last), float(last) + math.copysign(reach, ahead)))
         return PathLimit(seen, index, Estimate(float(last) + ahead, low, high), "converges",
                          f"each of the last {TAIL} increments is at most {SHRINK} times the one before")  # fmt: skip
     if same and (sizes[1:] >= (1 - 1e-9) * sizes[:-1]).all():  # equal increments carry rounding errors

@@ -103,6 +103,14 @@ def test_a_value_that_is_reached_is_a_limit():
     assert found.status == "converges" and found.limit.value == 1.5
 
 
+def test_an_unsteady_ratio_widens_the_interval():
+    """Increments that shrink by 0.8 and once by 0.5: continued at 0.5 the limit is missed, at 0.8 it is 0."""
+    values = [10 * 0.8**k for k in range(8)]
+    values.append(values[-1] - 0.5 * (values[-2] - values[-1]))
+    found = judge(values, 2.0 ** np.arange(9))
+    assert found.limit.value > 0.8 and found.limit.low <= values[-1] - 4 * (values[-2] - values[-1]) + 1e-12
+
+
 def test_no_rule_sees_beyond_the_last_n():
     """The negative control of the judgement itself: a limit that is announced and does not exist."""
     fooled = limit_along(lambda n: 1 / n + n / 1e12, lambda n: (n,))
