@@ -22,6 +22,7 @@ STATUSES = ("converges", "diverges", "oscillates", "undecided")
 TAIL = 5  # increments that are looked at
 SHRINK = 0.9  # convergence: every increment of the tail is at most this part of the one before
 SLOPE_SHRINK = 0.99  # and, per unit of log n, at most this part
+RISE = 0.02  # relative growth of 1 / (1 - ratio) over the tail from which a steady rise of the ratios towards 1 is believed
 DOUBLINGS = tuple(2**i for i in range(3, 15))
 
 
@@ -50,15 +51,23 @@ def limit_along(
     level of rounding; the estimate extrapolates them as a geometric series by the last ratio, and its interval reaches from
     the last value to twice the extrapolated distance, or as far as the slowest of the ratios seen would lead if that is
     farther. The increments per unit of log n must shrink too, so that log n itself, whose increments shrink when n grows by
-    equal steps, is not taken for convergent. *oscillates*: they change sign and don't shrink. *diverges*: they have one sign
-    and don't shrink, or the values are infinite. Anything else is *undecided*. What happens beyond the last n can't be seen:
-    1/n + n/10^12 is judged convergent. Raises ValueError for too few or unordered n, and where E gives NaN.
+    equal steps, is not taken for convergent; and their ratios must not rise towards 1 (1 / (1 - ratio) growing by ever equal
+    amounts), since then a geometric series stops short of the limit, if there is one: 1/log n and log log n. *oscillates*:
+    they change sign and don't shrink. *diverges*: they have one sign and don't shrink, or the values are infinite. Anything
+    else is *undecided*. What happens beyond the last n can't be seen: 1/n + n/10^12 is judged convergent, so is
+    sin(log(n)/2) near an extreme, and tanh(n/10^12) is judged to diverge. Raises ValueError for too few, unordered or
+    infinite n, and where E gives NaN.
     """
-    index = np.asarray(n, dtype=float)
-    if index.ndim != 1 or index.size < TAIL + 2 or not (np.diff(index) > 0).all():
-        raise ValueError(f"n must hold at least {TAIL + 2} increasing numbers; got {index!r}")
+    index = _indices(n)
     values = np.array([_evaluate(E, path(_whole(i))) for i in index])
     return judge(values, index)
+
+
+def _indices(n: ArrayLike) -> Array:
+    index = np.asarray(n, dtype=float)
+    if index.ndim != 1 or index.size < TAIL + 2 or not (np.isfinite(index).all() and (np.diff(index) > 0).all()):
+        raise ValueError(f"n must hold at least {TAIL + 2} increasing numbers, all finite; got {index!r}")
+    return index
 
 
 def _whole(number: float) -> Any:
@@ -75,11 +84,12 @@ def _evaluate(E: Callable[..., Any], point: Mapping[str, Any] | Sequence[Any]) -
 def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
     """The rule of :func:`limit_along` for values that are already at hand; both of shape (m,), m >= 7, n increasing.
 
-    Raises ValueError for another shape, and for NaN among the values.
+    Raises ValueError for another shape, for n that does not increase or is not finite, and for NaN among the values.
     """
     seen, index = np.asarray(values, dtype=float), np.asarray(n, dtype=float)
     if seen.ndim != 1 or seen.shape != index.shape or seen.size < TAIL + 2:
         raise ValueError(f"values and n must be vectors of one length, at least {TAIL + 2}; got {seen.shape} and {index.shape}")
+    index = _indices(index)
     if np.isnan(seen).any():
         raise ValueError("values must not hold NaN; leave such points out of the path")
     last = seen[-1]
@@ -100,6 +110,10 @@ def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
     same = (steps > 0).all() or (steps < 0).all()
     if shrinks and flattens:
         shrunk = np.divide(sizes[1:], sizes[:-1], out=np.zeros(TAIL - 1), where=sizes[:-1] > 0)
+        inverse = 1 / (1 - shrunk)  # settles where the increments are geometric in the end; grows steadily for 1/log n
+        rises = np.diff(inverse)
+        if rises.min() > 0 and rises[-1] >= SHRINK * rises[0] and inverse[-1] > (1 + RISE) * inverse[0]:
+            return PathLimit(seen, index, None, "undecided", "the increments shrink by less each time, as for 1/log n")
         ratio, slowest = math.copysign(float(shrunk[-1]), 1.0 if same else -1.0), float(shrunk.max())
         ahead = float(steps[-1]) * ratio / (1 - ratio)
         reach = max(2 * abs(ahead), float(sizes[-1]) * slowest / (1 - slowest))
@@ -113,9 +127,7 @@ def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
     return PathLimit(seen, index, None, "undecided", "the increments shrink too slowly, or not steadily, for a judgement")
 
 
-def iterated_limit(
-    E: Callable[..., Any], order: Sequence[str], *, n: ArrayLike = DOUBLINGS, reach: float = 1.0
-) -> PathLimit:
+def iterated_limit(E: Callable[..., Any], order: Sequence[str], *, n: ArrayLike = DOUBLINGS, reach: float = 1.0) -> PathLimit:
     """One variable after the other: ``order=("K", "P")`` takes the limit in K first, for each P, and then in P.
 
     E takes exactly the variables of ``order`` as keywords. The last variable runs over ``n``; an inner one over
@@ -123,14 +135,14 @@ def iterated_limit(
     (raise ``reach`` where E changes at K ~ P^2, say). Each inner limit is an estimate by the rule of :func:`limit_along`, and
     the widest of the last inner intervals is added on both sides of the outer one. Where an inner limit diverges its value
     is infinite; where one oscillates or is undecided the whole is undecided and the reason says at which point. Raises
-    ValueError for an empty order, a repeated variable or reach < 0.
+    ValueError for an empty order, a repeated variable, reach < 0, or too few or unordered n.
     """
     names = tuple(order)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"order={order!r} must name each variable once, the one whose limit is taken first at the beginning")
     if not reach >= 0:
         raise ValueError(f"reach={reach!r} must be at least 0")
-    return _iterate(E, names, np.asarray(n, dtype=float), reach, {})
+    return _iterate(E, names, _indices(n), reach, {})
 
 
 def _iterate(E: Callable[..., Any], order: tuple[str, ...], n: Array, reach: float, fixed: dict[str, Any]) -> PathLimit:

@@ -76,6 +76,8 @@ def test_bad_input():
         limit_along(lambda n: math.nan, lambda n: (n,))
     with pytest.raises(ValueError, match="name each variable once"):
         iterated_limit(lambda N: N, ("N", "N"))
+    with pytest.raises(ValueError, match="at least 7 increasing"):
+        iterated_limit(lambda N, P: N, ("N", "P"), n=[8, 4, 2, 1, 0, -1, -2])
 
 
 def test_an_estimate_is_no_bound():
@@ -118,9 +120,40 @@ def test_no_rule_sees_beyond_the_last_n():
     assert limit_along(lambda n: 1 / n + n / 1e12, lambda n: (n,), n=2.0 ** np.arange(20, 50)).limit == math.inf
 
 
+@pytest.mark.parametrize("grid", [2.0 ** np.arange(3, 15), QUADRUPLES, 10.0 ** np.arange(1, 10)])
+@pytest.mark.parametrize("power", [-4, -2, -1, -0.5, 0.1])
+def test_slower_than_every_power_is_not_judged(grid, power):
+    """Powers of log n, and log log n: the ratios of the increments rise towards 1, and a geometric series stops short."""
+    for values in (np.log(grid + 1) ** power, np.log(np.log(grid + 2))):
+        found = judge(values, grid)
+        assert found.status == "undecided" and found.limit is None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_sum_of_powers_is_still_judged_and_its_limit_lies_inside(seed):
+    """Steadily rising ratios are refused; ratios that settle, as for c n^-p + d n^-2p, are not."""
+    rng = np.random.default_rng([seed, 8])
+    limit, p = rng.normal(), rng.uniform(0.2, 1.5)
+    found = judge(limit + QUADRUPLES**-p + rng.uniform(0, 1) * QUADRUPLES ** (-2 * p), QUADRUPLES)
+    assert found.status == "converges" and found.limit.low <= limit <= found.limit.high
+
+
+def test_sequences_that_fool_the_judgement():
+    """A swing whose period grows, seen near its turning point, is announced as a limit; a late plateau as divergence."""
+    assert limit_along(lambda n: math.sin(math.log(n) / 2), lambda n: (n,)).status == "converges"
+    assert limit_along(lambda n: math.tanh(n / 1e12), lambda n: (n,)).limit == math.inf
+    assert judge([1, 1, 1, 1, 1, 1, 1, 1, 2], 2.0 ** np.arange(9)).status == "undecided"  # a plateau that has just ended
+
+
 @pytest.mark.parametrize(
     ("values", "n", "said"),
-    [(np.ones(6), np.arange(6), "vectors of one length"), ([1, 2, 3, 4, 5, 6, math.nan], range(7), "NaN")],
+    [
+        (np.ones(6), np.arange(6), "vectors of one length"),
+        ([1, 2, 3, 4, 5, 6, math.nan], range(7), "NaN"),
+        (np.ones(7), [1, 2, 3, 3, 4, 5, 6], "increasing"),
+        (np.ones(7), [1, 2, 3, 4, 5, 6, math.inf], "finite"),
+        (np.ones(7), [1, 2, 3, 4, 5, math.nan, 7], "increasing"),
+    ],
 )
 def test_judge_refuses(values, n, said):
     with pytest.raises(ValueError, match=said):
@@ -277,6 +310,32 @@ def test_the_path_decides_in_the_solvable_model(path, limit):
     else:
         assert found.status == "converges" and found.limit.value == pytest.approx(limit, abs=2e-3)
         assert found.limit.low <= limit <= found.limit.high
+
+
+@pytest.mark.parametrize("a", [0.51, 1.0, 3.0])
+@pytest.mark.parametrize("eta", [1e-6, 0.5, 1 - 1e-6])
+def test_the_variance_bounds_hold_at_the_edges(a, eta):
+    """T3.4 (b) at one mode, at one step, just below a whole number of fitted modes, and far beyond the last mode."""
+    for P in (1.0, 2.0, 1000.0):
+        for K in (1.0, 2**a * (1 - 1e-9), 2**a, 1e12):
+            V = np.sum(np.expm1(K * np.log1p(-eta * np.arange(1.0, P + 1) ** -a)) ** 2)
+            share = V / fitted(P, K, a)
+            assert (1 - math.exp(-eta)) ** 2 / 2 <= share * (1 + 1e-9) and share <= (4 * a - 1) / (2 * a - 1) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("a", [0.3, 0.5, 0.8, 2.0])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_every_value_is_the_limit_along_some_path(a, gamma):
+    """T3.4 (d), for every a > 0 and with finite K: P = gamma N, K = P^(2a)."""
+    model, N = PowerLawModel(a, 3.0, eta=0.5, noise=0.25), 4.0**16
+    assert float(model.error(N, gamma * N, (gamma * N) ** (2 * a))) == pytest.approx(0.25 * gamma, rel=1e-3)
+
+
+def test_without_noise_there_is_a_net_limit():
+    """T3.4 needs noise > 0: without it E = B, which is nonincreasing in every variable, and no path diverges."""
+    quiet = PowerLawModel(1.5, 1.5)
+    for path in ((4.0**9, np.inf, np.inf), (4.0**9, 4.0**20, 4.0**20), (1.0, 4.0**20, np.inf)):
+        assert float(quiet.error(*path)) < 1e-3
 
 
 def test_early_stopping_needs_eigenvalues_that_decay_fast_enough():
