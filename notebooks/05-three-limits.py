@@ -65,33 +65,50 @@ for name, found in along.items():
     companion.record(f"C1.limit_{name}", estimate(found), fmt=".4f", badge="theory")
     companion.record(f"C1.status_{name}", found.status, badge="theory")
 
-# %%
-fig, ax = new_figure(height=3.9)
-looks = {"over": ("vermillion", "s", "-"), "equal": ("purple", "D", (0, (5, 1))), "half": ("orange", "v", ":"),
-         "sqrt": ("blue", "o", "-"), "stopped": ("green", "^", "-.")}  # fmt: skip
-for name, (color, marker, dash) in looks.items():
-    ax.loglog(N, along[name].values, color=PALETTE[color], marker=marker, ls=dash)
-for level in (0.25, 0.125):
-    ax.plot([3, N[-1]], [level, level], color=PALETTE["black"], ls="--", marker="", lw=0.9, zorder=1)
-end = N[-1] * 1.15
-direct_label(ax, end, along["over"].values[-1], "$P=N^{1.3}$: to $\\infty$", "vermillion")
-direct_label(ax, end, 0.26, "$P=N$: to $\\sigma^2$", "purple")
-direct_label(ax, end, 0.14, "$P=N/2$: to $\\sigma^2/2$", "#9a6a00")
-direct_label(ax, end, 0.068, "$P=\\infty$, $K=N^{a/2}$:\nto 0", "green")
-direct_label(ax, 1500, 0.6, "$P=N^{1/2}$, $K=P^a$: to 0", "blue", xytext=(0, 0))
-ax.annotate("", (700, 0.36), (1600, 0.53), arrowprops=dict(arrowstyle="-", color=PALETTE["blue"], lw=0.8))
 
 # %%
-ax.set(xlabel="samples $N$ (the other two variables follow the path)", ylabel="excess risk $E$ (no unit)",
-       xlim=(3, 1.1e7), ylim=(0.045, 17), title="One model, five paths to infinity, four different answers")  # fmt: skip
-ax.set_xticks([10, 100, 1e3, 1e4, 1e5]), ax.minorticks_off()
-ax.text(3.3, 9.5, "dashed: $\\sigma^2=0.25$ and $\\sigma^2/2$\n$K=\\infty$ where no $K$ is named", va="center", fontsize=9)
+def large(*axes):
+    """Type that can still be read where the figure is as wide as a phone."""
+    for ax in axes:
+        ax.tick_params(labelsize=10.5), ax.minorticks_off()
+        ax.xaxis.label.set_size(11), ax.yaxis.label.set_size(11)
+
+
+def label(*where, **options):
+    """A direct label in the same type."""
+    direct_label(*where, **{"fontsize": 10.5, **options})
+
+
+# %%
+fig, ax = new_figure(height=5.2)
+looks = {"over": ("vermillion", "s", "-"), "equal": ("purple", "D", (0, (5, 1))), "half": ("orange", "v", ":"),
+         "sqrt": ("blue", "o", "-"), "stopped": ("green", "^", "-.")}  # fmt: skip
+far = 4.0 ** np.arange(1, 13)  # drawn beyond the judged range, so that the eye sees who has settled
+curve = {name: np.array([float(model.error(*paths[name](n))) for n in far]) for name in looks}
+for name, (color, marker, dash) in looks.items():
+    ax.loglog(far, curve[name], color=PALETTE[color], marker=marker, ls=dash, lw=2.2, ms=6.5)
+for level, name in ((0.25, "$\\sigma^2=1/4$"), (0.125, "$\\sigma^2/2$")):
+    ax.plot([1.2, far[-1]], [level, level], color=PALETTE["black"], ls="--", marker="", lw=1, zorder=1)
+    label(ax, 1.0, level * 0.87, name, va="top")
+
+# %%
+end = far[-1] * 1.15
+label(ax, 4e3, 11, "$P=N^{1.3}$: to $\\infty$", "vermillion", ha="right", fontsize=12)
+label(ax, end, 0.255, "$P=N$: to $\\sigma^2$", "#a04d7c", fontsize=12)
+label(ax, end, 0.125, "$P=N/2$: to $\\sigma^2/2$", "#9a6a00", fontsize=12)
+label(ax, end, 0.041, "$P=\\sqrt{N}$, $K=P^a$: to 0", "blue", fontsize=12)
+label(ax, end, 0.023, "$P=\\infty$, $K=N^{a/2}$: to 0", "green", fontsize=12)
+ax.set(xlabel="samples $N$ (size $P$ and steps $K$ follow the path)", ylabel="excess risk $E$ (no unit)",
+       xlim=(1, 4e10), ylim=(0.014, 60))  # fmt: skip
+ax.set_xticks([1e1, 1e3, 1e5, 1e7]), large(ax)
+ax.set_title("One model, five paths to infinity, four different answers", fontsize=12)
+label(ax, 1.3, 0.021, "$K=\\infty$ where no $K$ is named")
 companion.save_figure(
     fig, "05-three-limits-paths", badge="exact",
     alt="Excess risk against the number of samples along five paths, logarithmic axes: with P equal to N to the 1.3 it "
     "grows without bound, with P equal to N it tends to 0.25, with half as many modes to 0.125, with few modes or early "
     "stopping it falls to zero.",
-    data={"N": N, **{name: found.values for name, found in along.items()}},
+    data={"N": far, **curve},
 )  # fmt: skip
 
 # %% [markdown]
@@ -172,10 +189,10 @@ companion.record("K12.ray_100", estimate(limit_along(risk, lambda n: (n, n))), b
 
 # %%
 fig, ax = new_figure(height=3.7)
-gamma = np.concatenate([np.geomspace(0.1, 0.985, 400), [1.0], np.geomspace(1.015, 60, 400)])
+gamma = np.concatenate([1 - np.geomspace(0.9, 0.015, 60), [1.0], 1 + np.geomspace(0.015, 59, 80)])
 with np.errstate(divide="ignore"):
     limit = np.where(gamma < 1, 0.25 * gamma / (1 - gamma), 1 - 1 / gamma + 0.25 / np.abs(gamma - 1))
-whole = np.arange(4, 2401)
+whole = np.unique(np.append(np.arange(4, 80), np.geomspace(80, 2400, 60).astype(int)))
 exact = risk(n, whole)
 ax.loglog(gamma, limit, color=PALETTE["black"], ls="--", marker="", lw=1.2)
 ax.loglog(whole / n, np.where(np.isfinite(exact), exact, np.nan), color=PALETTE["blue"], ls="-", marker="")
@@ -186,12 +203,12 @@ ax.axvline(1, color="#888888", lw=0.9, ls=":")
 ax.axhline(1, color="#888888", lw=0.9, ls=":")
 
 # %%
-ax.set(xlabel="features per sample, $\\gamma=p/n$", ylabel="mean excess risk $E$ (no unit)", ylim=(0.02, 30))
-direct_label(ax, 0.1, 17, "solid: exact, $n=40$", "blue"), direct_label(ax, 0.1, 9.5, "dashed: its limit along $p=\\gamma n$")
-direct_label(ax, 0.1, 4.4, f"circles: {P['draws']} draws (last: {P['wide']}),\n$\\pm4$ standard errors", "vermillion")
-direct_label(ax, 1.08, np.median(drawn[n].values), "median at $p=n$;\nthe mean is infinite", "purple", va="top")
-direct_label(ax, 12, 1.3, "nothing learned: 1")
-ax.set_title("Least squares: the limit along $p=\\gamma n$ depends on $\\gamma$,\nand at $\\gamma=1$ there is none")
+ax.set(xlabel="features per sample, $\\gamma=p/n$", ylabel="mean excess risk $E$ (no unit)", ylim=(0.02, 30)), large(ax)
+label(ax, 1.7, 0.33, "solid: exact, $n=40$", "blue"), label(ax, 1.7, 0.165, "dashed: its limit along $p=\\gamma n$")
+label(ax, 1.7, 0.062, f"circles: {P['draws']} draws (last: {P['wide']}),\n$\\pm4$ standard errors", "vermillion")
+label(ax, 1.08, np.median(drawn[n].values), "median at $p=n$;\nthe mean is infinite", "#a04d7c", va="top")
+label(ax, 12, 1.3, "nothing learned: 1")
+ax.set_title("Least squares: the limit along $p=\\gamma n$ depends on $\\gamma$,\nand at $\\gamma=1$ the mean is infinite")
 companion.save_figure(
     fig, "05-three-limits-least-squares", badge="measured",
     alt="Excess risk of least squares against features per sample on logarithmic axes: it rises to a peak without bound "
@@ -218,6 +235,11 @@ def worst(P, K):
     return (1 - 1 / P) ** K
 
 
+def additive(N, P):
+    return 1 / N + 1 / P
+
+
+# %%
 for name, E, order in (
     ("share_data_first", share, "NP"), ("share_size_first", share, "PN"),
     ("descent_steps_first", worst, "KP"), ("descent_size_first", worst, "PK"),
@@ -229,7 +251,7 @@ companion.record("K12.descent_diagonal", estimate(limit_along(worst, lambda n: (
 companion.record("K12.share_gap", share(1e3, 1e9), fmt=".6f")
 companion.record("K12.descent_gap", worst(1e9, 1e3), fmt=".6f")
 powers = 10.0 ** np.arange(10)
-companion.record("K12.additive_gap", np.max((1e-3 + 1 / powers) - 1 / powers), fmt=".4f")
+companion.record("K12.additive_gap", np.max(np.abs(additive(1e3, powers) - additive(INF, powers))), fmt=".4f")
 
 # %% [markdown]
 # ## One functional, or all of them (C3.4, E3.3)
@@ -297,12 +319,12 @@ for (signal, part), (color, marker, dash, _) in series.items():
     ax.errorbar(counts, y, 4 * np.array(e), color=PALETTE[color], marker=marker, ls=dash, capsize=3)
 for level in (0.5, 0.9):
     ax.axhline(level, color=PALETTE["black"], ls="--", lw=0.9, zorder=1)
-direct_label(ax, 1000, 0.825, series[True, 1][3], "blue"), direct_label(ax, 330, 0.64, series[False, 0][3], "#9a6a00")
-direct_label(ax, 90, 0.465, series[False, 1][3], "vermillion"), direct_label(ax, 90, 0.918, "best possible: 0.9")
-direct_label(ax, 2200, 0.475, "limit of the noise task: 0.5")
+label(ax, 1000, 0.825, series[True, 1][3], "blue"), label(ax, 330, 0.64, series[False, 0][3], "#9a6a00")
+label(ax, 90, 0.465, series[False, 1][3], "vermillion"), label(ax, 90, 0.918, "best possible: 0.9")
+label(ax, 2200, 0.475, "limit of the noise task: 0.5")
 
 # %%
-ax.set(xscale="log", xlabel="samples $N$", ylabel="accuracy (share of correct labels)", ylim=(0.44, 0.95))
+ax.set(xscale="log", xlabel="samples $N$", ylabel="accuracy (share of correct labels)", ylim=(0.44, 0.95)), large(ax)
 ax.set_title("On labels of pure noise the limit exists too:\naccuracy 0.5, and nothing was learned")
 companion.save_figure(
     fig, "05-three-limits-noise", badge="measured",
@@ -316,49 +338,51 @@ companion.save_figure(
 # ## The gallery: C3.1 to C3.5 on one page
 
 # %%
-n = np.geomspace(1, 1e6, 60)
+n, grown = 10.0 ** np.arange(7), 20 * 4 ** np.arange(5)
+few, first = depth[:25], depth[:20] + 1
+roots = ((0.5, "\\sqrt{%s}", "^"), (1, "%s", "s"), (2, "%s^2", "o"))
 panels = [
-    ("C3.1: $P/(N+P)$ along three paths", "$N$", "$E$ (no unit)",
-     [("$P=N^2$", n, share(n, n**2), "o"), ("$P=N$", n, share(n, n), "s"), ("$P=\\sqrt{N}$", n, share(n, n**0.5), "^")]),
-    ("C3.3: $(1-1/P)^K$ along three paths", "$P$", "worst error (no unit)",
-     [("$K=\\sqrt{P}$", n, worst(n, n**0.5), "o"), ("$K=P$", n, worst(n, n), "s"), ("$K=P^2$", n, worst(n, n**2), "^")]),
+    ("C3.1: $P/(N+P)$", "samples $N$", "$E$ (no unit)", [(f"$P={w % 'N'}$", n, share(n, n**q), m) for q, w, m in roots]),
+    ("C3.2: least squares", "samples $n$", "excess risk (no unit)",
+     [(f"$p={g:g}\\,n$", grown, risk(grown, g * grown), m) for g, m in ((0.5, "^"), (2, "s"), (1.25, "o"))]),
+    ("C3.3: $(1-1/P)^K$", "size $P$", "worst error (no unit)", [(f"$K={w % 'P'}$", n, worst(n, n**q), m) for q, w, m in roots]),
+    ("C3.4: a state that turns", "depth (blocks)", "readout (no unit)",
+     [("norm", few, norm[:25], "o"), ("first coordinate", few, readout[:25], "^")]),
+    ("C3.4: $(-1)^n/n$ settles", "$n$ (blocks)", "value (no unit)",
+     [("accuracy of its sign", first, accuracy[:20], "o"), ("state", first, margins[:20], "^")]),
+    ("C3.5: labels are coins", "samples $N$", "test accuracy (share)",
+     [("mean $\\pm4$ standard errors", counts, [means[False, N][1] for N in counts], "s")]),
 ]  # fmt: skip
-grown = 20 * 2 ** np.arange(9)
-lines = [(f"$p={g:g}\\,n$", grown, risk(grown, g * grown), m) for g, m in ((1.25, "o"), (2, "s"), (0.5, "^"))]
-panels.insert(1, ("C3.2: least squares, $p=\\gamma n$", "samples $n$", "excess risk (no unit)", lines))
-few, first = depth[:41], depth[:30] + 1
-panels.append(("C3.4: a state that turns", "depth (blocks)", "readout (no unit)",
-               [("norm", few, norm[:41], "o"), ("first coordinate", few, readout[:41], "^")]))  # fmt: skip
-panels.append(("C3.4: a state $(-1)^n/n$ that settles", "$n$", "state; accuracy of its sign",
-               [("accuracy", first, accuracy[:30], "o"), ("state", first, margins[:30], "^")]))  # fmt: skip
-panels.append(("C3.5: labels that are coins", "samples $N$", "test accuracy",
-               [("test accuracy", counts, [means[False, N][1] for N in counts], "s")]))  # fmt: skip
 
 # %%
-fig, axes = new_figure(3, 2, height=7.2)
+fig, axes = new_figure(3, 2, height=9.0)
 tones = {"o": ("blue", "-"), "s": ("vermillion", "--"), "^": ("green", "-.")}
-spots = {0: [(30, 0.9), (3e3, 0.58), (3e3, 0.13)], 1: [(300, 1.34), (300, 0.62), (300, 0.38)], 2: [(2e3, 0.85), (3e3, 0.45),
-         (3e3, 0.09)], 3: [(12, 1.25), (10, -1.3)], 4: [(9, 1.13), (8, -0.42)], 5: [(250, 0.53)]}  # fmt: skip
-for k, (ax, (title, x, y, curves)) in enumerate(zip(axes.flat, panels, strict=True)):
-    for (text, at, values, marker), (u, v) in zip(curves, spots[k], strict=True):
+spots = [[(300, 0.16), (300, 0.57), (300, 0.88)], [(150, 0.13), (150, 0.63), (150, 1.34)],
+         [(300, 0.84), (300, 0.45), (300, 0.09)], [(7, 1.3), (3, -1.4)], [(3, 1.2), (8, -0.42)], [(130, 0.535)]]  # fmt: skip
+for ax, (title, x, y, curves), places in zip(axes.flat, panels, spots, strict=True):
+    for (text, at, values, marker), (u, v) in zip(curves, places, strict=True):
         color, dash = tones[marker]
-        every = 10 if len(at) == 60 else 1
-        ax.plot(at, values, color=PALETTE[color], marker=marker, ms=3.5, markevery=every, ls=dash, lw=1.2)
-        direct_label(ax, u, v, text, color, xytext=(0, 0), fontsize=9)
-    ax.set(xlabel=x, ylabel=y, **({"xscale": "log"} if k in (0, 1, 2, 5) else {}))
-    ax.set_title(title, fontweight="normal", fontsize=9.5)
+        ax.plot(at, values, color=PALETTE[color], marker=marker, ms=5, ls=dash, lw=1.5)
+        label(ax, u, v, text, color, xytext=(0, 0), fontsize=11)
+    ax.set(xlabel=x, ylabel=y, xscale="log" if x.startswith(("samples", "size")) else "linear")
+    ax.set_title(title, fontweight="normal", fontsize=11.5), large(ax)
+axes[2, 1].errorbar(counts, [means[False, N][1] for N in counts], [4 * errors[False, N][1] for N in counts],
+                    color=PALETTE["vermillion"], ls="", marker="", capsize=4)  # fmt: skip
 
 # %%
-for ax, limits in zip(axes.flat, ((-0.05, 1.1), (0, 1.5), (-0.05, 1.1), (-1.6, 1.5), (-1.15, 1.3), (0.4, 0.6)), strict=True):
+for ax, limits in zip(axes.flat, ((-0.05, 1.1), (0, 1.5), (-0.05, 1.1), (-1.7, 1.6), (-1.15, 1.4), (0.44, 0.56)), strict=True):
     ax.set_ylim(limits)
+for ax in (axes[0, 0], axes[1, 0]):
+    ax.set_xticks([1, 1e2, 1e4, 1e6])
 fig.suptitle("Five counterexamples: the path decides (C3.1 to C3.3),\none functional proves nothing (C3.4), "
-             "and noise has a limit (C3.5)", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+             "and noise has a limit (C3.5)", x=0.01, ha="left", fontsize=11.5, fontweight="bold")  # fmt: skip
+spread = {("C3.5: labels are coins", N): errors[False, N][1] for N in counts}
 companion.save_figure(
     fig, "05-three-limits-gallery", badge="measured",
     alt="Six small plots. Three functions tend to different values along different paths; the norm of a turning state is "
     "constant while a coordinate swings; a state tends to zero while its accuracy jumps between 0 and 1; accuracy on "
-    "random labels stays at one half.",
-    data=[{"panel": title, "series": text, "x": float(u), "value": float(v)}
+    "random labels stays at one half, within four standard errors.",
+    data=[{"panel": title, "series": text, "x": float(u), "value": float(v), "se": spread.get((title, u), 0.0)}
           for title, _, _, curves in panels for text, at, values, _ in curves for u, v in zip(at, values, strict=True)],
 )  # fmt: skip
 
@@ -399,16 +423,16 @@ companion.record("K10.kept_limit", estimate(judged), fmt=".3f", badge="theory")
 fig, (ax, bx) = new_figure(2, 1, height=5.2)
 ax.loglog(steps, trained, color=PALETTE["vermillion"], ls="--", marker="")
 ax.loglog(steps, stopped, color=PALETTE["blue"], ls="-", marker="", lw=2.4)
-direct_label(ax, 2e5, 4.5, "trained on", "vermillion"), direct_label(ax, 2e5, 0.2, "best so far", "blue")
-ax.set(xlabel="training steps $K$", ylabel="excess risk $E$", ylim=(0.12, 60))
+label(ax, 2e5, 4.5, "trained on", "vermillion"), label(ax, 2e5, 0.2, "best so far", "blue")
+ax.set(xlabel="training steps $K$", ylabel="excess risk $E$ (no unit)", ylim=(0.12, 60))
 ax.set_title("infinite model, 100 noisy samples", fontweight="normal")
 bx.loglog(data, np.where(np.isfinite(fitted), fitted, np.nan), color=PALETTE["vermillion"], ls="--", marker="")
 bx.loglog(data, best, color=PALETTE["blue"], ls="-", marker="", lw=2.4)
-direct_label(bx, 45, 6, "all the data", "vermillion"), direct_label(bx, 8, 0.48, "best so far", "blue")
-bx.set(xlabel="samples $N$", ylabel="mean excess risk $E$", ylim=(0.02, 20))
+label(bx, 45, 6, "all the data", "vermillion"), label(bx, 8, 0.48, "best so far", "blue")
+bx.set(xlabel="samples $N$", ylabel="excess risk $E$ (no unit)", ylim=(0.02, 20)), large(ax, bx)
 bx.set_title("least squares with 40 features", fontweight="normal")
-fig.suptitle("Best so far: early stopping and model selection make any error monotone,\nso that its limit exists whatever "
-             "was learned", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+fig.suptitle("Best so far: choosing the best steps, or the best number of samples, makes any\nerror monotone; "
+             "its limit then exists whatever was learned", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 
 # %%
 companion.save_figure(
@@ -483,7 +507,7 @@ for p in (16, 48, 96, 1024):
 
 # %%
 fig, (ax, bx) = new_figure(2, 1, height=5.6)
-under, beyond = np.arange(1, 63), np.unique(np.geomspace(66, 20_000, 80).astype(int))
+under, beyond = np.arange(1, 63), np.unique(np.geomspace(66, 20_000, 40).astype(int))
 ax.semilogx(under, 1 + least_squares_risk(N_, under, signal=0.0, noise=1.0), color=PALETTE["blue"], ls="-", marker="")
 above = [1 + ridge_risk(eigenvalues[:p], np.zeros(p), N_, noise=1.0).risk for p in beyond.tolist()]
 ax.semilogx(beyond, above, color=PALETTE["black"], ls="--", marker="")
@@ -491,33 +515,34 @@ for p, found in noise_only.items():
     ax.errorbar(p, found.mean + 1, 4 * found.standard_error, color=PALETTE["vermillion"], marker="o", ms=4.5, capsize=3)
 ax.axvline(64, color="#888888", ls=":", lw=0.9)
 ax.set(xlabel="modes $P$ ($N=64$ samples, $a=2$)", ylabel="total risk / $\\sigma^2$", ylim=(0, 9))
-direct_label(ax, 1.2, 1.8, "$N$ first: 1", "blue"), direct_label(ax, 3e3, 2.8, "$P$ first: $a=2$")
-direct_label(ax, 84, 8.2, "$P=N$: infinite", "#666666")
-direct_label(ax, 1.2, 6.4, f"solid: exact\ndashed: equivalent\ncircles: {P['peak']} draws,\n$\\pm4$ standard errors")
+label(ax, 1.2, 1.8, "$N$ first: 1", "blue"), label(ax, 3e3, 2.8, "$P$ first: $a=2$")
+label(ax, 84, 8.2, "$P=N$: infinite", "#555555")
+label(ax, 1.2, 6.4, f"solid: exact\ndashed: equivalent\ncircles: {P['peak']} draws,\n$\\pm4$ standard errors")
 
 # %%
-for (a, found), (color, marker) in zip(curves.items(), (("blue", "o"), ("vermillion", "s"), ("green", "^")), strict=True):
-    bx.semilogx(samples, found.values, color=PALETTE[color], marker=marker, ls="-")
+for (a, found), marker in zip(curves.items(), ("o", "s", "^"), strict=True):
+    color, dash = tones[marker]
+    bx.semilogx(samples, found.values, color=PALETTE[color], marker=marker, ls=dash)
     bx.axhline(a, color=PALETTE["black"], ls="--", lw=0.9, zorder=1)
-    direct_label(bx, 4300, a - 0.09, f"$a={a:g}$", color, va="top")
+    label(bx, 4300, a - 0.09, f"$a={a:g}$", color, va="top")
 bx.set(xlabel="samples $N$ ($P=\\infty$)", ylabel="total risk / $\\sigma^2$", ylim=(0.9, 3.2), xlim=(3.5, 9000))
 bx.axhline(1, color="#888888", ls=":", lw=0.9)
-direct_label(bx, 4, 1.1, "$N$ first: 1")
+label(bx, 4, 1.1, "$N$ first: 1"), large(ax, bx)
 fig.suptitle("Noise fitted exactly: $N$ first costs nothing, $P$ first a factor $a$,\n$P=N$ everything", x=0.01, ha="left",
              fontsize=10, fontweight="bold")  # fmt: skip
 companion.save_figure(
     fig, "05-three-limits-ridgeless", badge="measured",
     alt="Top: total risk on pure noise against the number of modes; it starts at one, has an infinite peak at 64 modes and "
     "levels off at two. Bottom: with infinitely many modes the risk tends to the decay exponent a as samples are added.",
-    data=[{"panel": "modes", "a": 2.0, "x": p, "risk": r} for p, r in zip(beyond.tolist(), above, strict=True)]
-    + [{"panel": "drawn", "a": 2.0, "x": p, "risk": f.mean + 1} for p, f in noise_only.items()]
-    + [{"panel": "samples", "a": a, "x": int(n), "risk": r}
+    data=[{"panel": "modes", "a": 2.0, "x": p, "risk": r, "se": 0.0} for p, r in zip(beyond.tolist(), above, strict=True)]
+    + [{"panel": "drawn", "a": 2.0, "x": p, "risk": f.mean + 1, "se": f.standard_error} for p, f in noise_only.items()]
+    + [{"panel": "samples", "a": a, "x": int(n), "risk": r, "se": 0.0}
        for a, f in curves.items() for n, r in zip(samples, f.values, strict=True)],
 )  # fmt: skip
 
 # %% [markdown]
 # ## Break it
-# T3.1 without uniformity: the gaps above are 1 for every value of the first variable, and the iterated limits differ.
+# T3.1 without uniformity: the gaps above come close to 1 at every value of the first variable; the iterated limits differ.
 # T3.2 without monotonicity: along $P=N^{1.3}$ the error grows, although its envelope tends to 0. T3.3 with one functional:
 # the norm above. T3.4 without $a>\frac12$: $K^{1/a}/N\to0$ and the error grows all the same if $P$ is large; with
 # $P/N\to0$ it falls. Last, the judgement itself: no rule sees beyond its last point.
@@ -529,6 +554,21 @@ falls = limit_along(slow.error, lambda N: (N, round(N**0.5), N**0.2), n=4.0 ** n
 companion.record("C1.slow_status", grows.status, badge="theory")
 companion.record("C1.slow_last", grows.values[-1], fmt=".3f", badge="exact")
 companion.record("C1.slow_repaired", falls.values[-1], fmt=".3f", badge="exact")
-fooled = limit_along(lambda n: 1 / n + n / 1e12, lambda n: (n,))
-companion.record("C1.fooled_status", fooled.status, badge="theory")
-companion.record("C1.fooled_later", 1e-15 + 1e15 / 1e12, fmt=".0f")
+
+
+# %%
+def turns(n):
+    """It falls for a long time, and then it does not."""
+    return 1 / n + n / 1e12
+
+
+seen = {
+    "fooled": turns,
+    "swing": lambda n: np.sin(np.log(n) / 2),
+    "slow_log": lambda n: 1 / np.log(n),
+}
+for name, E in seen.items():
+    companion.record(f"C1.{name}_status", limit_along(E, lambda n: (n,)).status, badge="theory")
+companion.record("C1.fooled_later", turns(1e15), fmt=".0f")
+companion.record("C1.swing_last", seen["swing"](2.0**14), fmt=".3f")
+companion.record("C1.swing_later", seen["swing"](2.0**22), fmt=".3f")
