@@ -97,7 +97,10 @@ def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
         return PathLimit(seen, index, float(last), "diverges", "the last values are infinite")
     if np.isinf(seen).any():
         return PathLimit(seen, index, None, "undecided", "some values are infinite and some are not")
-    steps = np.diff(seen)[-TAIL:]
+    with np.errstate(over="ignore"):
+        steps = np.diff(seen)[-TAIL:]
+    if not np.isfinite(steps).all():
+        return PathLimit(seen, index, None, "undecided", "the increments exceed the largest float")
     sizes = np.abs(steps)
     floor = 64 * np.finfo(float).eps * np.abs(seen[-TAIL:]).max()
     if (sizes <= floor).all():

@@ -58,6 +58,8 @@ def test_geometric_convergence_is_extrapolated(seed):
         (np.full(12, np.inf), "diverges"),
         ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, np.inf, 1], "undecided"),
         (np.random.default_rng(0).normal(size=12), "undecided"),
+        (1.7e308 * (-1.0) ** np.arange(12), "undecided"),  # the increments overflow
+        (np.full(12, -1.7e308), "converges"),
     ],
 )
 def test_the_words(values, status):
