@@ -12,6 +12,7 @@ seed = 0
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import zeta
+from threadpoolctl import threadpool_limits
 
 from limitlib import companion
 from limitlib.companion import PALETTE, direct_label, new_figure
@@ -33,6 +34,7 @@ P = companion.profile(
     gpu=dict(cases=5000),
 )
 rng = np.random.default_rng(seed)
+threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
 INF = np.inf
 
 
