@@ -5,7 +5,7 @@ E is always an error: smaller is better. N, P and K are the paper's letters (dat
 
 from limitlib.performance.decomposition import Decomposition, decompose
 from limitlib.performance.error_bound import ErrorBound, collapse_depth, injected_bound, pl_bound, untied_entropy
-from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_along
+from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_along, monotone_envelope
 from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
 from limitlib.performance.regression import (
     Equivalent,
@@ -39,6 +39,7 @@ __all__ = [
     "judge",
     "least_squares_risk",
     "limit_along",
+    "monotone_envelope",
     "one_pass_sgd_risk",
     "pl_bound",
     "random_features_risk",
