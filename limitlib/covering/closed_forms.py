@@ -123,11 +123,13 @@ def _ellipsoid(eps: float, axes: ArrayLike) -> tuple[float, float, str]:
     lower = float(np.log(long / eps).sum())
     rest = np.append(b[1:], 0.0)
     upper = math.inf
-    total = np.cumsum(np.log(np.maximum(b, 1e-300)))
     for k in np.flatnonzero((rest < eps) & (b > 0)):
-        # The section by the first k + 1 axes misses no point by more than rest[k]; r-balls packed in it fatten it by r.
+        # The section by the first k + 1 axes misses no point by more than rest[k]; r-balls packed in it fatten it by r. The
+        # fattened section lies in the ellipsoid with squared axes (1 + t) b^2 + (1 + 1/t) r^2, t > 0 (support functions).
         r = math.sqrt(eps**2 - rest[k] ** 2) / 2
-        upper = min(upper, float(total[k] + (k + 1) * (math.log1p(r / b[k]) - math.log(r))))
+        t = np.geomspace(r / b[0], r / max(b[k], 1e-9 * b[0]), 9)[:, None]
+        volumes = np.log((1 + t) * (b[: k + 1] / r) ** 2 + (1 + 1 / t)).sum(axis=1) / 2
+        upper = min(upper, float(volumes.min()))
     return lower, max(upper, lower), "volume of the section of long axes; volumes of fattened sections"
 
 
