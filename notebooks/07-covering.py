@@ -1,0 +1,541 @@
+# %% [markdown]
+# # Covering numbers and the sample term
+# How many balls cover a class of functions, what that says about $N$ samples, and what it is worth on real data. Every
+# count, bound and construction of the [chapter](../../book/07-covering.md), run.
+
+# %% tags=["parameters"]
+profile = "cpu"
+seed = 0
+
+# %%
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import integrate, optimize, special
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
+
+from limitlib import companion, covering
+from limitlib.companion import PALETTE, direct_label, new_figure
+
+# %%
+P = companion.profile(
+    profile,
+    smoke=dict(profile_points=1_000, radii=3, images=300, paths=50, draws=200, repeats=(24, 16, 8, 4, 3), signs=1000),
+    cpu=dict(profile_points=20_000, radii=10, images=1797, paths=3000, draws=2000, repeats=(160, 80, 40, 20, 10), signs=4000),
+    gpu=dict(repeats=(640, 320, 160, 80, 40)),
+)
+rng = np.random.default_rng(seed)
+torch.set_num_threads(1)
+
+
+def ball(n, d):
+    """n independent uniform points of the unit ball of R^d."""
+    x = rng.standard_normal((n, d))
+    return x * (rng.random((n, 1)) ** (1 / d) / np.linalg.norm(x, axis=1)[:, None])
+
+
+# %% [markdown]
+# ## T5.1: the farthest-point order certifies from both sides
+# On small sets the exact counts obey $M(2\varepsilon)\le N(\varepsilon)\le M(\varepsilon)$. The first $k$ points of the order cover
+# with radius $r_k$; no $k$ balls of a radius below $r_k/2$ do.
+
+# %%
+broken = checked = 0
+for case, share in itertools.product(range(8), (0.3, 0.6, 1.0)):
+    x = rng.standard_normal((40, 1 + case % 4))
+    eps = share * np.median(cdist(x, x))
+    balls = covering.covering_number(x, eps).lower
+    packed, packed_twice = (covering.packing_number(x, e).lower for e in (eps, 2 * eps))
+    order = covering.greedy_order(x)
+    k = 1 + int(np.argmax(order.cover < eps))
+    needed = covering.covering_number(x, order.cover[k - 1] / 2 * (1 - 1e-9)).lower
+    broken += (packed_twice > balls) + (balls > packed) + (needed < k + 1)
+    checked += 3
+companion.record("K15.duality_broken", broken, fmt="d")
+companion.record("K15.duality_checked", checked, fmt="d")
+
+# %% [markdown]
+# ## T5.2: balls (E5.1)
+# Farthest-point nets of 20 000 points of the unit ball, between $\varepsilon^{-d}$ and $(1+2/\varepsilon)^d$.
+
+# %%
+cloud = {d: ball(20_000, d) for d in (1, 2, 3, 4, 6)}
+for d in (1, 2, 3):
+    order = covering.greedy_order(cloud[d], k=2000)
+    for inverse in (2, 4, 8):
+        net = int(np.searchsorted(-order.cover, -1 / inverse)) + 1
+        companion.record(f"K15.ball_d{d}_eps{inverse}", net, fmt="d", badge="measured", seeds=1)
+for d in (4, 6):
+    nets = [np.searchsorted(-covering.greedy_order(c, k=1000).cover, -0.5) + 1 for c in (cloud[d], ball(20_000, d), ball(20_000, d))]
+    companion.record(f"K15.ball_d{d}_eps2", np.mean(nets), fmt=".1f", badge="measured", seeds=3)
+
+# %% [markdown]
+# ## The bracketed covering profile
+# Lower and upper counts over a range of radii: the two volumes of T5.2 around the ball; a sample of it; 128 of its points,
+# for which the count is exact; and the 1797 digits in $\mathbb R^{64}$.
+
+# %%
+images, labels = load_digits(return_X_y=True)
+pixels = images / 16
+radii = np.geomspace(0.08, 1, P["radii"])
+scale = np.geomspace(0.7, 4.2, P["radii"])
+sets = {"ball, d = 2": (cloud[2][: P["profile_points"]], radii), "ball, d = 3": (cloud[3][: P["profile_points"]], radii),
+        "128 points, d = 3": (cloud[3][:128], radii), "digits": (pixels[: P["images"]], scale), "128 digits": (pixels[:128], scale)}  # fmt: skip
+profiles = {}
+for step, (name, (points, eps)) in enumerate(sets.items()):
+    profiles[name] = covering.entropy_profile(points, eps)
+    companion.progress(step + 1, len(sets), name)
+companion.record("K15.profile_ratio_d3", covering.entropy_profile(cloud[3], [0.25]).ratio, fmt=".2f", badge="measured", seeds=1)
+companion.record("K15.exact_at_128", bool(profiles["128 points, d = 3"].ratio == 1 == profiles["128 digits"].ratio))
+digits_2 = covering.covering_number(pixels, 2.0)
+companion.record("K15.digits_lower_2", digits_2.lower, fmt="d")
+companion.record("K15.digits_upper_2", digits_2.upper, fmt="d")
+
+# %%
+def bracket(ax, name, color, marker, label, spot):
+    """A band between the counts, its two edges, and its name at a position in data units."""
+    found = profiles[name]
+    ax.fill_between(found.eps, found.lower, found.upper, color=PALETTE[color], alpha=0.25, lw=0)
+    ax.loglog(found.eps, found.upper, color=PALETTE[color], marker=marker, ls="-", ms=3.5)
+    ax.loglog(found.eps, found.lower, color=PALETTE[color], marker=marker, ls="-", ms=3.5, mfc="white")
+    direct_label(ax, *spot, label, color)
+
+
+fig, axes = new_figure(2, 2, height=5.6)
+for ax, d in zip(axes[0], (2, 3), strict=True):
+    ax.loglog(radii, (1 + 2 / radii) ** d, color=PALETTE["black"], ls="--", marker="")
+    ax.loglog(radii, radii ** -float(d), color=PALETTE["black"], ls="--", marker="")
+    direct_label(ax, 0.28, 1.5 * (1 + 2 / 0.28) ** d, "$(1+2/\\varepsilon)^d$")
+    direct_label(ax, 0.085, 0.3 * 0.1**-d, "$\\varepsilon^{-d}$")
+    bracket(ax, f"ball, d = {d}", "blue", "o", "", (0.3, 10))
+    ax.set_title(f"unit ball, $d={d}$: {P['profile_points']} points", fontweight="normal", fontsize=9)
+
+# %%
+bracket(axes[1, 0], "ball, d = 3", "blue", "o", f"{P['profile_points']} points", (0.25, 250))
+bracket(axes[1, 0], "128 points, d = 3", "vermillion", "s", "128 points:\nexact", (0.09, 30))
+axes[1, 0].axhline(128, color=PALETTE["black"], ls=":", lw=0.9)
+axes[1, 0].set_title("ball, $d=3$: small set, exact", fontweight="normal", fontsize=9)
+bracket(axes[1, 1], "digits", "blue", "o", f"{P['images']} digits", (2.0, 200))
+bracket(axes[1, 1], "128 digits", "vermillion", "s", "128 digits:\nexact", (0.72, 18))
+axes[1, 1].set_title("digits in $\\mathbb{R}^{64}$, pixels in [0, 1]", fontweight="normal", fontsize=9)
+axes[1, 1].set_xticks([0.7, 1, 2, 4], ["0.7", "1", "2", "4"]), axes[1, 1].minorticks_off()
+for ax in axes.flat:
+    ax.set_xlabel("radius $\\varepsilon$ (distance)")
+for ax in axes[:, 0]:
+    ax.set_ylabel("number of balls $N(\\varepsilon)$")
+fig.suptitle("Every count comes with both ends: filled markers cover, open markers cannot be beaten",
+             x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+
+# %%
+companion.save_figure(
+    fig, "07-covering-profiles", badge="measured",
+    alt="Four log-log plots of the number of balls against the radius. For the unit ball in two and three dimensions the band "
+    "of the sample lies between the dashed volumes; for 128 points lower and upper count agree; for the digits the band is "
+    "narrow at small and large radii and wide between.",
+    data=[{"set": name, "eps": e, "lower": low, "upper": high} for name, p in profiles.items()
+          for e, low, high in zip(p.eps, p.lower, p.upper, strict=True)],
+)  # fmt: skip
+
+# %% [markdown]
+# ## T5.3: Dudley's constant
+# $c_0=\int_0^1\sqrt{\ln(1+2/u)}\,du$, by quadrature and by a certified enclosure; the bound itself for $d=10$, $N=10^4$.
+
+# %%
+c0 = integrate.quad(lambda u: math.sqrt(math.log1p(2 / u)), 0, 1, epsabs=1e-12)[0]
+half = integrate.quad(lambda u: math.sqrt(math.log1p(2 / u)), 0, 0.5, epsabs=1e-12)[0]
+enclosed = covering.dudley_integral(lambda u: math.log1p(2 / u), 1.0)
+companion.record("K15.c0", c0, fmt=".6f", badge="theory")
+companion.record("K15.dudley_constant", 12 * c0, fmt=".4f", badge="theory")
+companion.record("K15.dudley_constant_half", 12 * half, fmt=".4f", badge="theory")
+companion.record("K15.c0_enclosed", bool(enclosed.low <= c0 <= enclosed.high), badge="theory")
+ten = lambda e: covering.covering_bound("parametric", e, d=10, constant=1.0, radius=1.0)  # noqa: E731
+by_formula = 12 * c0 * math.sqrt(10 / 1e4)
+companion.record("K15.chaining_over_formula", covering.chaining_bound(ten, 10_000, 1.0)[0] / by_formula, fmt=".3f", badge="theory")
+companion.record("K15.chain_over_formula", covering.best_chain(ten, 10_000, 1.0)[0] / by_formula, fmt=".3f", badge="theory")
+
+# %% [markdown]
+# ## T5.4: Kolmogorov and Tikhomirov (E5.2)
+# Random and extreme 1-Lipschitz paths, each with the centre that the proof gives it. All centres are used, none of the paths is
+# further than $\varepsilon$ from its own, and the extreme paths are separated by more than $2\varepsilon$.
+
+
+# %%
+def extreme(eps):
+    """The 2^K paths of the lower bound: slopes +-1 on K intervals of equal length; their heights at the knots."""
+    k = math.ceil(1 / eps - 1e-12) - 1
+    slopes = np.array(list(itertools.product([-1.0, 1.0], repeat=k)))
+    return np.linspace(0, 1, k + 1), np.hstack([np.zeros((len(slopes), 1)), np.cumsum(slopes, axis=1) / k])
+
+
+def random_path():
+    """Knots and heights of a path with 20 slopes, most of them clipped to +-1."""
+    slopes = np.clip(rng.normal(0, 2, 20), -1, 1)
+    return np.linspace(0, 1, 21), np.append(0.0, np.cumsum(slopes) / 20)
+
+
+def error(knots, heights, eps):
+    """The word of the centre and sup |f - centre|, exact: both are linear between the joint knots."""
+    word, centre = covering.lipschitz_net(lambda t: np.interp(t, knots, heights), eps)
+    t = np.union1d(knots, np.minimum(eps * np.arange(math.ceil(1 / eps) + 1), 1.0))
+    return word, np.abs(np.interp(t, knots, heights) - centre(t)).max()
+
+
+# %%
+worst, apart = 0.0, math.inf
+for name, eps in (("1_2", 1 / 2), ("1_3", 1 / 3), ("30", 0.3), ("1_4", 1 / 4), ("22", 0.22), ("1_5", 1 / 5)):
+    knots, family = extreme(eps)
+    tried = [(knots, heights) for heights in family] + [random_path() for _ in range(P["paths"])]
+    found = [error(*path, eps) for path in tried]
+    worst = max(worst, max(e for _, e in found) / eps)
+    apart = min(apart, min(np.abs(a - b).max() for a, b in itertools.combinations(family, 2)) / (2 * eps))
+    companion.record(f"K15.kt_centres_{name}", len({word for word, _ in found}), fmt="d")
+companion.record("K15.kt_worst", worst, fmt=".9f")
+companion.record("K15.kt_separation", apart, fmt=".4f")
+
+# %%
+fig, (left, right) = new_figure(1, 2, height=3.1)
+fine, shown = np.linspace(0, 1, 401), [random_path() for _ in range(3)]
+pictures = []
+for (t, heights), color, ls in zip(shown, ("blue", "vermillion", "green"), ("-", "-.", (0, (5, 1))), strict=True):
+    centre = covering.lipschitz_net(lambda s, t=t, h=heights: np.interp(s, t, h), 0.25)[1](fine)
+    left.fill_between(fine, centre - 0.25, centre + 0.25, color=PALETTE[color], alpha=0.12, lw=0)
+    left.plot(fine, centre, color=PALETTE[color], ls=":", marker="", lw=2)
+    left.plot(t, heights, color=PALETTE[color], ls=ls, marker="")
+    pictures.append((np.interp(fine, t, heights), centre))
+left.set(xlabel="$t$ (no unit)", ylabel="$f(t)$ and its centre, dotted (no unit)")
+left.set_title("$\\varepsilon=1/4$: three of all paths", fontweight="normal", fontsize=9)
+
+# %%
+eps = np.linspace(0.1, 1, 3601)
+count = np.round(np.exp([covering.covering_bound("lipschitz", e).upper for e in eps])).astype(int)
+right.semilogy(1 / eps, count, color=PALETTE["blue"], ls="-", marker="", base=2)
+right.plot(np.arange(2, 11), 2.0 ** (np.arange(2, 11) - 1), ls="", marker="o", ms=5, color=PALETTE["vermillion"])
+direct_label(right, 1.2, 150, "at $1/\\varepsilon=m$:\n$2^{m-1}$ balls", "vermillion")
+right.set(xlabel="$1/\\varepsilon$", ylabel="number of balls $N(\\varepsilon)$ (exact)")
+right.set_title("$N(\\varepsilon)=2^{\\lceil1/\\varepsilon\\rceil-1}$", fontweight="normal", fontsize=9)
+fig.suptitle("1-Lipschitz paths: each centre is within $\\varepsilon$, and not one can be spared",
+             x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+companion.save_figure(
+    fig, "07-covering-paths", badge="exact",
+    alt="Left: three random paths on [0, 1], each inside the band of radius 1/4 about its dotted zigzag centre. Right: the exact "
+    "number of balls against 1/epsilon, a staircase that doubles after every whole number.",
+    data=[{"panel": f"path {j + 1}", "x": x, "path_or_count": f, "centre": c}
+          for j, (path, centre) in enumerate(pictures) for x, f, c in zip(fine, path, centre, strict=True)]
+    + [{"panel": "count", "x": 1 / e, "path_or_count": float(n), "centre": None} for e, n in zip(eps, count, strict=True)],
+)  # fmt: skip
+
+# %% [markdown]
+# ## T5.5: composition, and depth (E5.3, E5.4, E5.7)
+# The best allocation of one radius to layers of different size, found numerically and in closed form; equal against
+# falling deviations; and the entropy of stacks whose blocks are within $i^{-s}$ of the limit block.
+
+# %%
+b = np.array([1, 0.5, 0.2, 0.05])
+spread = lambda z: np.exp(z) / np.exp(z).sum()  # noqa: E731
+found = optimize.minimize(lambda z: np.sum((b / spread(z)) ** 2), np.zeros(4), tol=1e-12)
+companion.record("K15.allocation_searched", found.fun, fmt=".6f", badge="theory")
+companion.record("K15.allocation", covering.allocate(b, 1.0)[1], fmt=".6f")
+layers = np.arange(1.0, 1001)
+companion.record("K15.equal_layers", covering.allocate(np.ones(1000), 1.0)[1], fmt=".4g")
+companion.record("K15.falling_layers", covering.allocate(layers**-2, 1.0)[1], fmt=".3f")
+companion.record("K15.falling_limit", special.zeta(4 / 3) ** 3, fmt=".4f")
+
+# %%
+stack = lru_cache(maxsize=None)(covering.stack_entropy)
+for name, s, (wide, fine_eps) in (("s2", 2.0, (1e-3, 1e-5)), ("s3", 3.0, (1e-5, 1e-8)), ("s15", 1.5, (0.4, 0.05))):
+    slope = math.log(stack(fine_eps, s=s) / stack(wide, s=s)) / math.log(wide / fine_eps)
+    companion.record(f"K15.stack_slope_{name}", slope, fmt=".4f", badge="theory")
+    share = integrate.quad(lambda u, s=s: math.log1p(2 * (s - 1) * u**-s), 0, 1)[0]
+    predicted = share * (2 / ((s - 1) * 1e-6)) ** (1 / (s - 1))
+    companion.record(f"K15.stack_constant_{name}", stack(1e-6, s=s) / predicted, fmt=".4f", badge="theory")
+
+# %% [markdown]
+# Chaining turns the entropy into a rate in $N$: $N^{-1/2}$ for $s>\frac32$, $N^{-(s-1)}$ below. For additive classes the sum of
+# the layers' own complexities, $12c_0\zeta(s)N^{-1/2}$, is smaller: the slow rate belongs to the bound, and perhaps not to the
+# stacks.
+
+# %%
+samples = np.geomspace(1e4, 1e12, 9)
+rates = {}
+for name, s in (("s125", 1.25), ("s14", 1.4), ("s15", 1.5), ("s2", 2.0), ("s3", 3.0)):
+    rates[s] = np.array([covering.chaining_bound(lambda e, s=s: stack(e, s=s), int(n), special.zeta(s))[0] for n in samples])
+    slope = math.log(rates[s][-1] / rates[s][-3]) / math.log(samples[-1] / samples[-3])
+    companion.record(f"K15.rate_{name}", slope, fmt=".3f", badge="theory")
+companion.record("K15.additive_s125", 12 * c0 * special.zeta(1.25) / rates[1.25][-1] / samples[-1] ** 0.5, fmt=".1e", badge="theory")
+
+# %%
+fig, (left, right) = new_figure(1, 2, height=3.5)
+styles = {1.25: ("vermillion", "s", "--"), 1.5: ("purple", "D", ":"), 2.0: ("blue", "o", "-"), 3.0: ("green", "^", "-.")}
+inverse = np.geomspace(2, 1e5, 12)
+for s, (color, marker, ls) in styles.items():
+    entropy = np.array([stack(1 / v, s=s) for v in inverse])
+    left.loglog(inverse, entropy, color=PALETTE[color], marker=marker, ls=ls)
+    right.loglog(samples, rates[s] / rates[s][0], color=PALETTE[color], marker=marker, ls=ls)
+for s, at, y in ((1.25, 40, 1e11), (1.5, 1500, 1e9), (2.0, 1e4, 4e3), (3.0, 5e3, 40)):
+    direct_label(left, at, y, f"$s={s:g}$: {1 / (s - 1):g}", styles[s][0])
+for s, y, text in ((1.25, 0.06, "$-1/4$"), (1.5, 1.2e-3, "$-1/2$ and a log"), (3.0, 3e-5, "$s=2,3$: $-1/2$")):
+    direct_label(right, 1e8 if s == 1.25 else 1.2e8 if s == 1.5 else 1.5e4, y, text if s == 3.0 else f"$s={s:g}$: {text}", styles[s][0])
+left.set(xlabel="$1/\\varepsilon$", ylabel="bound of $\\log N(\\varepsilon)$ (nats)")
+left.set_title("entropy, with its exponent", fontweight="normal", fontsize=9)
+
+# %%
+right.set(xlabel="samples $N$", ylabel="bound of the complexity (share at $10^4$)")
+right.set_title("chaining bound, with its slope", fontweight="normal", fontsize=9)
+fig.suptitle("Blocks at distance $i^{-s}$: any depth has a rate, and it is $N^{-1/2}$ once $s>3/2$",
+             x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+companion.save_figure(
+    fig, "07-covering-stacks", badge="theory",
+    alt="Left: metric entropy of stacks of any depth against 1/epsilon, power laws with exponents 4, 2, 1 and one half for s = "
+    "1.25, 1.5, 2 and 3. Right: the chaining bound falls like N to the -1/2 for s = 2 and 3, slightly slower for 1.5, and like "
+    "N to the -1/4 for 1.25.",
+    data=[{"panel": "entropy", "s": s, "x": v, "y": stack(1 / v, s=s)} for s in styles for v in inverse]
+    + [{"panel": "rate", "s": s, "x": n, "y": y} for s in styles for n, y in zip(samples, rates[s], strict=True)],
+)  # fmt: skip
+
+# %% [markdown]
+# ## T5.6: the rate of all 1-Lipschitz functions is that of $W_1$ (E5.5, E5.6)
+# On the line, for the uniform law, $\mathbb E\,W_1$ is known exactly for every $N$: de Moivre's mean deviation of a binomial
+# variable, integrated. Simulation is compared with it in standard errors.
+
+
+# %%
+def expected_w1(n):
+    """E W_1 between the uniform law on [0, 1] and n independent points of it: exact."""
+    v = np.arange(1.0, n + 1)
+    steps = special.betainc(v + 1, n - v + 2, v / n) - special.betainc(v + 1, n - v + 2, (v - 1) / n)
+    return float(np.sum(2 * v * (n - v + 1) / (n * (n + 1) * (n + 2)) * steps))
+
+
+def w1_to_uniform(u):
+    """W_1 between the uniform law and each row of points in [0, 1]: the integral of |F_N - t|, piece by piece."""
+    u = np.sort(u, axis=1)
+    a = np.arange(u.shape[1]) / u.shape[1]
+    e = a + 1 / u.shape[1]
+    inside = ((u - a) ** 2 + (e - u) ** 2) / 2
+    return np.where((a < u) & (u < e), inside, np.abs(u - (a + e) / 2) / u.shape[1]).sum(axis=1)
+
+
+# %%
+companion.record("K15.w1_constant", math.sqrt(2 / math.pi) * math.pi / 8, fmt=".6f")
+for n, draws in ((100, P["draws"]), (1000, P["draws"]), (10_000, P["draws"] // 5)):
+    exact = expected_w1(n)
+    values = np.concatenate([w1_to_uniform(rng.random((40, n))) for _ in range(draws // 40)])
+    z = abs(values.mean() - exact) / (values.std(ddof=1) / math.sqrt(values.size))
+    companion.record(f"K15.w1_exact_{n}", math.sqrt(n) * exact, fmt=".6f", badge="theory")
+    companion.record(f"K15.w1_seen_{n}", math.sqrt(n) * values.mean(), fmt=".4f", badge="measured", seeds=values.size)
+    companion.record(f"K15.w1_z_{n}", z, fmt=".2f", badge="measured", seeds=values.size)
+
+# %% [markdown]
+# In $d$ dimensions: two samples of $N$ points and the optimal assignment between them. No $N$ points at all, random or chosen,
+# come closer to the uniform law than $\frac d{d+1}(N\omega_d)^{-1/d}$, where $\omega_d$ is the volume of the unit ball.
+
+# %%
+sizes = np.array([64, 128, 256, 512, 1024])
+floor = {d: d / (d + 1) * (sizes * math.pi ** (d / 2) / math.gamma(d / 2 + 1)) ** (-1 / d) for d in (1, 2, 3, 5)}
+
+
+def assigned(n, d):
+    """W_1 between two samples of n points of the unit cube: the optimal assignment."""
+    cost = cdist(rng.random((n, d)), rng.random((n, d)))
+    return cost[optimize.linear_sum_assignment(cost)].mean()
+
+
+seen = {d: [np.mean([assigned(n, d) for _ in range(r)]) for n, r in zip(sizes, P["repeats"], strict=True)] for d in floor}
+for d in (3, 5):
+    slope = np.polyfit(np.log(sizes), np.log(seen[d]), 1)[0]
+    companion.record(f"K15.w1_slope_d{d}", slope, fmt=".3f", badge="measured", seeds=P["repeats"][-1])
+    companion.record(f"K15.w1_over_floor_d{d}", min(seen[d] / floor[d]), fmt=".2f", badge="measured", seeds=P["repeats"][-1])
+    growth = seen[d][-1] / seen[d][0] * math.sqrt(16)
+    companion.record(f"K15.w1_growth_d{d}", growth, fmt=".2f", badge="measured", seeds=P["repeats"][-1])
+
+# %%
+fig, ax = new_figure(height=3.6)
+for (d, values), color, marker in zip(seen.items(), ("blue", "green", "vermillion", "purple"), "o^sD", strict=True):
+    ax.loglog(sizes, values, color=PALETTE[color], marker=marker, ls="-")
+    if d > 2:
+        ax.loglog(sizes, floor[d], color=PALETTE[color], marker="", ls="--", lw=1.1)
+    rate = {1: "$N^{-1/2}$", 2: "$(\\ln N/N)^{1/2}$", 3: "$N^{-1/3}$", 5: "$N^{-1/5}$"}[d]
+    direct_label(ax, 1024, values[-1], f"$d={d}$: {rate}", color)
+ax.set(xlabel="samples $N$", ylabel="$W_1$ (distance in the cube)", xlim=(58, 2600))
+ax.set_xticks(sizes, [str(n) for n in sizes]), ax.minorticks_off()
+ax.set_title("All 1-Lipschitz functions: from three dimensions on, more data helps less than $N^{-1/2}$")
+companion.save_figure(
+    fig, "07-covering-wasserstein", badge="measured",
+    alt="Wasserstein distance between two samples against their size on logarithmic axes, in dimensions 1, 2, 3 and 5: the lines "
+    "get flatter with the dimension. Dashed below them in dimensions 3 and 5: the floor that no set of N points can beat.",
+    data=[{"d": d, "N": n, "W1": w, "floor": f} for d in seen for n, w, f in zip(sizes, seen[d], floor[d], strict=True)],
+)  # fmt: skip
+
+# %% [markdown]
+# ## A linear class on the digits (E7)
+# $x\mapsto\langle w,x\rangle$ with $\|w\|\le1$; pixels shifted to mean range $[-\frac12,\frac12]$ and divided by the largest norm. In
+# the metric of the sample the class is an ellipsoid. Its bracket against three general bounds.
+
+# %%
+X = pixels - 0.5
+X /= np.linalg.norm(X, axis=1).max()
+n, axes_ = len(X), np.linalg.svd(X, compute_uv=False) / math.sqrt(len(X))
+for name, eps in (("10", 0.1), ("03", 0.03)):
+    exact = covering.covering_bound("linear", eps, X=X, radius=1.0)
+    by_sum = min(np.log1p(4 * axes_[:k] / eps).sum() for k in range(1, 64) if axes_[k] <= eps / 2)
+    companion.record(f"K15.linear_lower_{name}", exact.lower, fmt=".1f", badge="theory")
+    companion.record(f"K15.linear_upper_{name}", exact.upper, fmt=".1f", badge="theory")
+    companion.record(f"K15.linear_by_sum_{name}", by_sum, fmt=".1f", badge="theory")
+    companion.record(f"K15.linear_parameters_{name}", 64 * math.log1p(2 / eps), fmt=".0f", badge="theory")
+    companion.record(f"K15.linear_maurey_{name}", math.ceil(1 / eps**2) * math.log(129), fmt=".0f", badge="theory")
+
+# %% [markdown]
+# And its Rademacher complexity: by simulation, by Jensen's inequality, by the best chain of nets, by Dudley's bound.
+
+# %%
+ellipsoid = lru_cache(maxsize=None)(lambda e: covering.covering_bound("ellipsoid", e, axes=axes_).upper)
+mesh = axes_[0] * np.geomspace(1e-5, 1, 241)
+table = np.minimum.accumulate([ellipsoid(e) for e in mesh])
+
+
+def entropy(e):
+    """An upper bound of log N(e): the value at the next smaller radius of the mesh, which N cannot exceed."""
+    return float(table[np.searchsorted(mesh, e, side="right") - 1]) if e >= mesh[0] else math.inf if e <= 0 else ellipsoid(e)
+
+
+simulated = covering.linear_rademacher(X, draws=P["signs"], rng=rng)
+jensen = np.linalg.norm(X) / n
+dudley = covering.chaining_bound(entropy, n, float(axes_[0]))[0]
+chain, nets = covering.best_chain(entropy, n, float(axes_[0]))
+
+# %%
+companion.record("K15.rademacher", simulated.value, fmt=".4f", badge="measured", seeds=P["signs"])
+companion.record("K15.rademacher_low", simulated.low, fmt=".4f", badge="measured", seeds=P["signs"])
+companion.record("K15.rademacher_high", simulated.high, fmt=".4f", badge="measured", seeds=P["signs"])
+companion.record("K15.rademacher_share", simulated.value / jensen, fmt=".3f", badge="measured", seeds=P["signs"])
+companion.record("K15.jensen", jensen, fmt=".4f", badge="theory")
+companion.record("K15.dudley", dudley, fmt=".3f", badge="theory")
+companion.record("K15.best_chain", chain, fmt=".3f", badge="theory")
+companion.record("K15.dudley_factor", dudley / simulated.value, fmt=".0f", badge="measured", seeds=P["signs"])
+companion.record("K15.chain_factor", chain / simulated.value, fmt=".1f", badge="measured", seeds=P["signs"])
+
+# %% [markdown]
+# ## Bounds for a trained network
+# 64-64-64-10 ReLU networks without biases, full-batch Adam, three seeds and three training sizes; 397 held-out digits.
+
+
+# %%
+def network(s):
+    """Two hidden layers of 64 ReLU units, no biases, drawn with seed s."""
+    torch.manual_seed(s)
+    layers = [torch.nn.Linear(a, b, bias=False) for a, b in ((64, 64), (64, 64), (64, 10))]
+    return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
+
+
+def trained(n, s, steps=400):
+    """Weights before and after training on n digits; training error, held-out error, margins on the training set, inputs."""
+    draw = np.random.default_rng([s, 7])
+    order, batches = draw.permutation(len(labels)), draw.integers(n, size=(steps, 64))
+    x, y = torch.tensor(pixels[order] - 0.5, dtype=torch.float32), torch.tensor(labels[order])
+    net = network(s)
+    start, optimiser = [w.detach().numpy().copy() for w in net.parameters()], torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
+    for batch in torch.tensor(batches):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        optimiser.step()
+    out, weights = net(x).detach().numpy(), [w.detach().numpy() for w in net.parameters()]
+    others = np.where(np.arange(10) == y.numpy()[:, None], -np.inf, out).max(axis=1)
+    margins = out[np.arange(len(y)), y.numpy()] - others
+    return start, weights, np.mean(margins[:n] <= 0), np.mean(margins[1400:] <= 0), margins[:n], x[:n].numpy()
+
+
+# %%
+rows = []
+for n_train, s in itertools.product((100, 400, 1400), range(3)):
+    start, weights, error_seen, error_new, margins, x = trained(n_train, s)
+    R, size = covering.spectral_complexity(weights, references=start), np.linalg.norm(x)
+    tried = [covering.margin_bound(R, data_norm=size, margin=g, n=n_train, width=64, margin_error=float(np.mean(margins < g)))
+             for g in np.quantile(margins, np.linspace(0.02, 0.98, 25)) if g > 0]  # fmt: skip
+    rows.append({"N": n_train, "seed": s, "train": error_seen, "test": error_new, "gap": error_new - error_seen,
+                 "product": covering.spectral_complexity(weights, "product"), "complexity": R,
+                 "term": R * size / (np.median(margins) * n_train), "margin_bound": min(tried),
+                 "parameters": math.sqrt(32 * 8832 * math.log(2) / (2 * n_train))})  # fmt: skip
+    companion.progress(len(rows), 9, "networks")
+mean = {(key, size): np.mean([r[key] for r in rows if r["N"] == size]) for key in rows[0] for size in (100, 400, 1400)}
+
+# %%
+for size in (100, 400, 1400):
+    for key, fmt in (("gap", ".3f"), ("test", ".3f"), ("term", ".1f"), ("margin_bound", ".1f"), ("product", ".0f")):
+        companion.record(f"K15.net_{key}_{size}", mean[key, size], fmt=fmt, badge="measured", seeds=3)
+    companion.record(f"K15.net_parameters_{size}", mean["parameters", size], fmt=".1f")
+least = min(min(r["term"], r["margin_bound"], r["parameters"]) / max(r["gap"], 1e-3) for r in rows)
+companion.record("K15.net_least_excess", least, fmt=".0f", badge="measured", seeds=3)
+companion.record("K15.net_least_bound", min(min(r["term"], r["margin_bound"], r["parameters"]) for r in rows), fmt=".1f",
+                 badge="measured", seeds=3)  # fmt: skip
+
+# %%
+fig, ax = new_figure(height=4.3)
+drawn = [("linear class: simulated complexity", "green", [simulated.value]), ("linear class: Jensen, $\\|X\\|_F/N$", "green", [jensen]),
+         ("linear class: best chain of nets", "green", [chain]), ("linear class: Dudley", "green", [dudley]),
+         *[(text, color, [mean[key, size] for size in (100, 400, 1400)]) for text, key, color in (
+             ("network: true gap", "gap", "blue"), ("network: margin bound, all constants", "margin_bound", "vermillion"),
+             ("network: 32 bits per parameter", "parameters", "vermillion"), ("network: spectral term, no constants", "term", "vermillion"))]]  # fmt: skip
+for row, (_, color, values) in enumerate(drawn):
+    for value, marker, face in zip(values, "os^", ("white", PALETTE[color], PALETTE[color]), strict=False):
+        ax.semilogx(value, row, color=PALETTE[color], marker=marker if len(values) > 1 else "D", ms=7, mfc=face, ls="")
+ax.axvline(1, color=PALETTE["black"], ls="--", lw=1.2)
+direct_label(ax, 1, -0.75, "1 = says nothing", ha="left")
+ax.set_yticks(range(len(drawn)), [text for text, _, _ in drawn])
+ax.set(xlabel="error or complexity (no unit); network: circle $N=100$, square 400, triangle 1400", ylim=(len(drawn) - 0.5, -1.2))
+ax.set_title("Digits: bounds for the network exceed 1; the true gap is below 0.2", x=-0.62)
+
+# %%
+companion.save_figure(
+    fig, "07-covering-bounds", badge="measured",
+    alt="Eight quantities on one logarithmic axis. The simulated complexity of a linear class and Jensen's bound lie near 0.02, the "
+    "best chain at 0.15, Dudley at 0.4. The true gap of the network lies between 0.02 and 0.2; its margin, parameter-count and "
+    "spectral bounds lie between 4 and 100, to the right of the line 1 where a bound says nothing.",
+    data=[{"quantity": text, "N": size if len(values) > 1 else n, "value": value}
+          for text, _, values in drawn for size, value in zip((100, 400, 1400), values, strict=False)],
+)  # fmt: skip
+
+# %% [markdown]
+# ## Where it breaks
+# Slope above 1: the path $1.1\,t$ leaves its centre. Distances *at least* $2\varepsilon$ instead of above: two points of
+# $\{0,1,2\}$ are packed, one ball covers. $s\le1$: the shifts $x+\sum\theta_i$ with $|\theta_i|\le1/i$ need more balls with every
+# layer, without end.
+
+# %%
+_, centre = covering.lipschitz_net(lambda t: 1.1 * np.asarray(t), 0.25)
+companion.record("K15.steep_escape", (1.1 - float(centre(1.0))) / 0.25, fmt=".2f")
+three = [[0.0], [1.0], [2.0]]
+companion.record("K15.pack_loose", covering.packing_number(three, 2.0, strict=False).lower, fmt="d")
+companion.record("K15.pack_strict", covering.packing_number(three, 2.0).upper, fmt="d")
+companion.record("K15.pack_cover", covering.covering_number(three, 1.0).upper, fmt="d")
+for depth in (10, 1000, 100_000):
+    for name, power in (("harmonic", 1), ("square", 2)):
+        width = 2 * np.sum(np.arange(1.0, depth + 1) ** -power)
+        count = round(math.exp(covering.covering_bound("interval", 0.5, length=width).upper))
+        companion.record(f"K15.balls_{name}_{depth}", count, fmt="d")
+
+# %% [markdown]
+# Entropy exponent above 2: in three dimensions $\sqrt N\,W_1$ grows. It is recorded above (`w1_growth_d3`). Blocks that double
+# distances: after ten layers, centres that are off by $\varepsilon$ each are off by $1023\,\varepsilon$, not $10\,\varepsilon$.
+
+# %%
+state, moved, off = 1.0, 1.0, 2.0**-20
+for _ in range(10):
+    state, moved = 2 * state, 2 * moved + off
+companion.record("K15.doubling_distance", (moved - state) / off, fmt=".0f")
+
+# %% [markdown]
+# A cover of a sample is not a cover of the set: of fresh points of the ball, some lie in no ball of a net that covers the sample.
+# And a sample runs out: in six dimensions at $\varepsilon=\frac14$ the count follows the size of the sample.
+
+# %%
+for d in (2, 6):
+    order = covering.greedy_order(cloud[d][:1000], k=200)
+    fresh = cdist(ball(20_000, d), cloud[d][order.indices]).min(axis=1)
+    companion.record(f"K15.escaped_d{d}", np.mean(fresh > order.cover[-1]), fmt=".3f", badge="measured", seeds=1)
+nets = [np.searchsorted(-covering.greedy_order(cloud[6][:m], k=min(m, 9000)).cover, -0.25) + 1 for m in (5_000, 20_000)]
+companion.record("K15.saturated_5000", int(nets[0]), fmt="d", badge="measured", seeds=1)
+companion.record("K15.saturated_20000", int(nets[1]), fmt="d", badge="measured", seeds=1)
