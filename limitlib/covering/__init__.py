@@ -16,6 +16,7 @@ from limitlib.covering.chaining import (
 )
 from limitlib.covering.closed_forms import covering_bound, lipschitz_net
 from limitlib.covering.counts import Profile, covering_number, entropy_profile, packing_number
+from limitlib.covering.dimension import intrinsic_dimension
 from limitlib.covering.greedy import GreedyOrder, greedy_order
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "dudley_integral",
     "entropy_profile",
     "greedy_order",
+    "intrinsic_dimension",
     "linear_rademacher",
     "lipschitz_net",
     "margin_bound",
