@@ -193,7 +193,7 @@ def allocate(radii: ArrayLike, eps: float) -> tuple[Array, float]:
 
 
 def stack_entropy(eps: float, *, s: float, parameters: int = 1) -> float:
-    """Upper bound (nats) of log N(eps) of all stacks of nonexpansive blocks T + g_i of any depth, |theta_i| <= i^-s in R^p.
+    """Upper bound (nats) of log N(eps) of the stacks of n nonexpansive blocks T + g_i, |theta_i| <= i^-s in R^p, whatever n is.
 
     The layers beyond the first m whose tail is below eps / 2 get one ball each, the other m a radius eps / (2 m). It grows like
     eps^(-1/(s-1)), uniformly in depth. Raises ValueError for s <= 1, where the tail is not summable, and eps <= 0. T5.5.
