@@ -357,6 +357,7 @@ def assigned(n, d):
     return cost[optimize.linear_sum_assignment(cost)].mean()
 
 
+# %%
 repeats = {d: [2000 if d == 1 else r for r in P["repeats"]] for d in floor}  # the line is cheap and scatters most
 seen = {d: [np.mean([assigned(n, d) for _ in range(r)]) for n, r in zip(sizes, repeats[d], strict=True)] for d in floor}
 for d in (3, 5):
@@ -446,6 +447,7 @@ def network(s):
     return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
 
 
+# %%
 def trained(n, s, steps=400):
     """Weights before and after training on n digits; training error, held-out error, margins on the training set, inputs."""
     draw = np.random.default_rng([s, 7])
