@@ -563,7 +563,8 @@ for row, (truth, found) in enumerate(estimates.values()):
 ax.set_yticks(range(len(names)), [names[name] for name in estimates])
 ax.set(xscale="log", xlabel="dimension (95 % interval; cross: the truth where it is known)", ylim=(len(names) - 0.5, -0.5))
 ax.set_xticks([0.5, 1, 2, 3, 5, 10, 20, 64], ["0.5", "1", "2", "3", "5", "10", "20", "64"]), ax.minorticks_off()
-ax.axvline(64, color=PALETTE["black"], ls="--", lw=1)
+ax.axvline(64, color=PALETTE["black"], ls="--", lw=1), ax.set_xlim(0.45, 90)
+direct_label(ax, 64, 2.5, "64 pixels", ha="right", xytext=(-4, 0))
 fig.suptitle("Of their 64 dimensions the digits use about 5 to 16;\nthe methods disagree, and the intervals say so",
              x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 
