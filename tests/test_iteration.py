@@ -79,7 +79,8 @@ def test_the_residual_is_the_one_at_the_returned_point():
 
     for method in METHODS:
         fp = iterate(T, rng.standard_normal((3, 5)), method=method, max_iter=200)
-        np.testing.assert_array_equal(fp.residual, np.linalg.norm(T(fp.x) - fp.x, axis=1))
+        # The order in which five squares are summed depends on the processor and on the layout of the array.
+        np.testing.assert_allclose(fp.residual, np.linalg.norm(T(fp.x) - fp.x, axis=1), rtol=4e-16, atol=0)
 
 
 def test_a_constant_map_is_solved_in_one_step_with_a_bound_of_rounding_size():

@@ -174,7 +174,7 @@ def _box(x: Array, p: float, confidence: float, neighbors: int) -> Estimate:
             break
         counts.append(found)
     if len(counts) < 5:
-        raise ValueError(f"X: {len(x)} distinct points fill boxes of {len(counts)} scales; method='box' needs 5: give more points")
+        raise ValueError(f"X: {len(x)} distinct points fill boxes of {len(counts)} scales; method='box' needs 5: more points")
     slopes = np.diff(np.log(counts[len(counts) // 3 :])) / math.log(SCALE)  # at the coarse scales only the outline counts
     value = float(slopes.mean())
     spread = float(slopes.std(ddof=1)) / math.sqrt(len(slopes)) * float(stats.t.ppf((1 + confidence) / 2, len(slopes) - 1))
