@@ -1,7 +1,8 @@
 """Covering and packing numbers of a finite set, from both sides; exact on small sets.
 
-Distances are compared with the radius as float64 computes them. For a finite sample of a larger set the lower ends hold for the
-set itself as well; the upper ends hold for the sample only.
+Distances are compared with the radius as float64 computes them. For a finite sample of a larger set, packings and the lower
+ends for ambient centres hold for the set itself. Upper ends, and lower ends for centres in the set, speak of the sample: the
+larger set offers centres that the sample lacks.
 """
 
 from __future__ import annotations
