@@ -101,8 +101,8 @@ def best_chain(log_N: Callable[[float], float | Bound], n: int, D: float) -> tup
 
 
 def _check_sample(n: int, D: float) -> None:
-    if n < 1 or not (math.isfinite(D) and D > 0):
-        raise ValueError(f"n={n!r} must be at least 1 and D={D!r} positive")
+    if not (1 <= n < math.inf and 1e-290 <= D < math.inf):
+        raise ValueError(f"n={n!r} must be at least 1 and D={D!r} positive (1e-290 or more), both finite")
 
 
 def linear_rademacher(X: ArrayLike, radius: float = 1.0, *, draws: int = 1000, rng: np.random.Generator) -> Estimate:
@@ -145,8 +145,10 @@ def spectral_complexity(
     """
     layers = _layers(weights)
     origins = [np.zeros_like(w) for w in layers] if references is None else [np.asarray(r, dtype=float) for r in references]
-    if len(origins) != len(layers) or any(r.shape != w.shape for r, w in zip(origins, layers, strict=True)):
-        raise ValueError("references must hold one matrix of the same shape for each layer")
+    if len(origins) != len(layers) or any(
+        r.shape != w.shape or not np.isfinite(r).all() for r, w in zip(origins, layers, strict=True)
+    ):
+        raise ValueError("references must hold one finite matrix of the same shape for each layer")
     norms = [operator_norm(w).upper for w in layers]
     product = math.prod(norms)
     if product == 0.0 or kind == "product":
@@ -173,6 +175,8 @@ def margin_bound(
     """
     if not (margin > 0 and data_norm >= 0 and complexity >= 0 and n >= 1 and width >= 1 and 0 < delta < 1):
         raise ValueError("need margin > 0, data_norm >= 0, complexity >= 0, n >= 1, width >= 1 and 0 < delta < 1")
+    if not 0 <= margin_error <= 1:
+        raise ValueError(f"margin_error={margin_error!r} is a share of the samples: give a number from 0 to 1")
     scale = (2 * complexity * data_norm / margin) ** 2 * math.log(2 * width**2) / n
     rademacher = 0.0 if scale == 0 else chaining_bound(lambda e: scale / e**2, n, 1.0)[0]
     return margin_error + 2 * rademacher + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
@@ -196,13 +200,17 @@ def stack_entropy(eps: float, *, s: float, parameters: int = 1) -> float:
     """Upper bound (nats) of log N(eps) of the stacks of n nonexpansive blocks T + g_i, |theta_i| <= i^-s in R^p, whatever n is.
 
     The layers beyond the first m whose tail is below eps / 2 get one ball each, the other m a radius eps / (2 m). It grows like
-    eps^(-1/(s-1)), uniformly in depth. Raises ValueError for s <= 1, where the tail is not summable, and eps <= 0. T5.5.
+    eps^(-1/(s-1)), uniformly in depth; inf where float64 ends. Raises ValueError for eps <= 0, and for s <= 1, where the tail
+    is not summable. T5.5.
     """
     if not s > 1:
         raise ValueError(f"s={s!r} must exceed 1: the radii i^-s must be summable")
-    if not eps > 0 or parameters < 1:
-        raise ValueError(f"eps={eps!r} must be positive and parameters={parameters!r} at least 1")
-    # the tail beyond m is at most m^(1-s) / (s - 1)
+    if not (eps > 0 and 1 <= parameters < math.inf):
+        raise ValueError(f"eps={eps!r} must be positive and parameters={parameters!r} at least 1 and finite")
+    # The tail beyond m is at most m^(1-s) / (s - 1).
+    log_m = (math.log(2) - math.log(s - 1) - math.log(eps)) / (s - 1)
+    if max(log_m, log_m - math.log(eps)) > 700:
+        return math.inf  # more layers, or a smaller radius, than float64 can hold
     m = max(1.0, np.ceil((2 / ((s - 1) * eps)) ** (1 / (s - 1))))
     scale = 4 * m / eps
     total = np.log1p(scale * np.arange(1.0, min(m, SUMMED) + 1) ** -s).sum()

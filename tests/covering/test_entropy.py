@@ -13,6 +13,7 @@ from limitlib.covering import (
     covering_bound,
     covering_number,
     dudley_integral,
+    greedy_order,
     linear_rademacher,
     lipschitz_net,
     margin_bound,
@@ -83,6 +84,31 @@ def test_the_fattened_ellipse_is_not_the_ellipse_of_fattened_axes():
     fattened = (np.pi * a * b + r * perimeter + np.pi * r**2) / (np.pi * r**2)
     thin = covering_bound("ellipsoid", 2 * r, axes=[a, b, 1e-9])
     assert math.log(fattened) <= covering_bound("ellipsoid", 2 * r, axes=[a, b]).upper <= thin.upper * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("axes", "eps"), [([1, 1e-3], 1e-200), ([1e200, 1], 1e-3), ([1e-200, 1e-210], 1e-201), ([1, 0.5], 1e-308)]
+)
+def test_ellipsoids_at_the_ends_of_float64(axes, eps):
+    bound, long = covering_bound("ellipsoid", eps, axes=axes), [b for b in axes if b > eps]
+    assert bound.lower == pytest.approx(sum(math.log(b) - math.log(eps) for b in long))
+    assert bound.lower < bound.upper <= bound.lower + len(axes) * math.log(3)  # no axis costs more than a ball's
+
+
+def test_random_ellipsoids_between_packings_and_coverings():
+    """Unequal axes, tiny ones and zeros: packings of points stay below the upper end, coverings above the lower."""
+    rng = np.random.default_rng(21)
+    for case in range(60):
+        axes = np.sort(np.exp(rng.uniform(-4, 0, 2 + case % 2)))[::-1]
+        axes[-1] *= (1.0, 1e-9, 0.0)[case % 3]
+        eps = axes[0] * math.exp(rng.uniform(math.log(0.2), 0))
+        z = rng.normal(size=(2000, len(axes)))
+        z *= rng.random((2000, 1)) ** (1 / len(axes)) / np.linalg.norm(z, axis=1)[:, None]
+        order = greedy_order(np.vstack([np.diag(axes), -np.diag(axes), z * axes]), k=800)
+        bound = covering_bound("ellipsoid", eps, axes=axes)
+        assert math.log(np.sum(order.radii > 2 * eps)) <= bound.upper
+        covering = int(np.searchsorted(-order.cover, -0.9 * eps)) + 1  # of the points, with a tenth to spare for the rest
+        assert bound.lower <= math.log(covering) + 1e-12
 
 
 @pytest.mark.parametrize(("eps", "count"), [(1 / 2, 2), (1 / 3, 4), (0.3, 8), (1 / 4, 8), (0.22, 16), (1 / 5, 16)])
@@ -206,6 +232,7 @@ def test_the_long_sum_of_a_stack_is_bounded_above_and_close(s):
         exact = np.log1p(4 * m / eps * np.arange(1.0, m + 1) ** -s).sum()
         assert exact <= stack_entropy(eps, s=s) * (1 + 1e-12) <= exact * (1 + 1e-5)
     assert stack_entropy(1e-8, s=1.25) < math.inf  # 10^35 layers
+    assert stack_entropy(1e-8, s=1.01) == math.inf  # more layers than float64 can count
     assert stack_entropy(0.01, s=s, parameters=7) == pytest.approx(7 * stack_entropy(0.01, s=s))
 
 
@@ -247,6 +274,12 @@ def test_the_margin_bound_falls_with_data_and_is_vacuous_for_large_complexity():
         (lambda: lipschitz_net(np.sin, 2.0), "must lie in"),
         (lambda: best_chain(lambda e: 1.0, 0, 1.0), "n=0 must be at least 1"),
         (lambda: chaining_bound(lambda e: 1.0, 1, 0.0), "D=0.0 positive"),
+        (lambda: best_chain(lambda e: 1.0, math.nan, 1.0), "n=nan must be at least 1"),
+        (lambda: stack_entropy(0.1, s=2.0, parameters=math.nan), "parameters=nan at least 1"),
+        (lambda: lipschitz_net(lambda t: 0.0, 0.3), "one finite value for each"),
+        (lambda: lipschitz_net(lambda t: math.nan * t, 0.3), "one finite value for each"),
+        (lambda: margin_bound(1.0, data_norm=1.0, margin=1.0, n=9, width=2, margin_error=-1.0), "a share of the samples"),
+        (lambda: spectral_complexity([np.eye(2)], references=[np.full((2, 2), np.nan)]), "one finite matrix"),
         (lambda: linear_rademacher([1.0], rng=np.random.default_rng(0)), "give finite points"),
         (lambda: linear_rademacher([[1.0]], draws=1, rng=np.random.default_rng(0)), "draws=1 at least 2"),
     ],

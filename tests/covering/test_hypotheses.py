@@ -80,7 +80,9 @@ def test_a_cover_of_a_sample_is_not_a_cover_of_the_set(d):
     order = greedy_order(x, k=200)
     net, radius = x[order.indices], order.cover[-1]
     assert cdist(x, net).min(axis=1).max() <= radius * (1 + 1e-12)
-    assert np.mean(cdist(ball(20_000, d, rng), net).min(axis=1) > radius) > 0.005
+    escaped = np.mean(cdist(ball(20_000, d, rng), net).min(axis=1) > radius)
+    # Leave out one of 1001 points, not the first: unless it is one of 199 others of the net or sets the radius, it is covered.
+    assert 0.005 < escaped <= 200 / 1000
 
 
 def test_a_sample_that_is_too_small_counts_itself():
