@@ -119,20 +119,21 @@ top.loglog(radii, radii**-3.0, color=PALETTE["black"], ls="-.", marker="", lw=1.
 bracket(top, "ball, d = 3", "blue", "o"), exact(top, "128 points, d = 3")
 direct_label(top, 0.3, 750, "$(1+2/\\varepsilon)^3$, above any count", **BIG)
 direct_label(top, 0.66, 1.45, "$\\varepsilon^{-3}$, below\nthe whole ball's", ha="right", **BIG)
-direct_label(top, 0.24, 220, f"{P['profile_points']} points", "blue", **BIG)
-direct_label(top, 0.08, 62, "128 of them:\nexact", "vermillion", **BIG)
+direct_label(top, 0.255, 190, f"{P['profile_points']} points", "blue", **BIG)
+direct_label(top, 0.082, 45, "128 of them:\nexact", "vermillion", **BIG)
 direct_label(top, 1, 128, "128", ha="right", va="bottom", **BIG)
 
 # %%
 bracket(low, "digits", "blue", "o"), exact(low, "128 digits")
 direct_label(low, 1.75, 280, f"{P['images']} digits\nfilled: a covering found\nopen: no covering is smaller", "blue", **BIG)
-direct_label(low, 0.72, 60, "128 of them:\nexact", "vermillion", **BIG)
+direct_label(low, 0.72, 40, "128 of them:\nexact", "vermillion", **BIG)
 direct_label(low, 4.2, 128, "128", ha="right", va="bottom", **BIG)
 low.set_xticks([0.7, 1, 2, 4], ["0.7", "1", "2", "4"])
 top.set_xticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
 for ax, name in ((top, "unit ball of $\\mathbb{R}^3$"), (low, "digits in $\\mathbb{R}^{64}$, pixels in [0, 1]")):
     ax.minorticks_off(), ax.tick_params(labelsize=12)
-    ax.set_xlabel("radius $\\varepsilon$ (Euclidean distance)", **BIG), ax.set_ylabel("number of balls $N(\\varepsilon)$", **BIG)
+    ax.set_xlabel("radius $\\varepsilon$ (Euclidean distance)", **BIG)
+    ax.set_ylabel("number of balls $N(\\varepsilon)$", **BIG)
     ax.set_title(name, fontweight="normal", **BIG)
 fig.suptitle("Every count comes with both ends;\nfor 128 points they meet", x=0.01, ha="left", fontsize=13,
              fontweight="bold")  # fmt: skip
@@ -218,7 +219,7 @@ left.set(xlabel="$t$ (no unit)", ylabel="$f(t)$ and its centre, dotted (no unit)
 left.set_title("$\\varepsilon=1/4$: three paths, their centres", fontweight="normal", fontsize=9)
 
 # %%
-eps = np.linspace(0.1, 1, 3601)
+eps = 1 / np.linspace(1, 10, 901)
 count = np.round(np.exp([covering.covering_bound("lipschitz", e).upper for e in eps])).astype(int)
 right.semilogy(1 / eps, count, color=PALETTE["blue"], ls="-", marker="", base=2)
 right.plot(np.arange(2, 11), 2.0 ** (np.arange(2, 11) - 1), ls="", marker="o", ms=5, color=PALETTE["vermillion"])
@@ -298,7 +299,7 @@ left.set_title("entropy, with its exponent", fontweight="normal", fontsize=9)
 # %%
 right.set(xlabel="samples $N$", ylabel="bound of the complexity (share at $10^4$)")
 right.set_title("chaining bound, with its slope", fontweight="normal", fontsize=9)
-fig.suptitle("Blocks at distance $i^{-s}$: any depth has a rate, and it is $N^{-1/2}$ once $s>3/2$",
+fig.suptitle("Blocks at distance $i^{-s}$: one bound for all depths, of rate $N^{-1/2}$ once $s>3/2$",
              x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 companion.save_figure(
     fig, "07-covering-stacks", badge="theory",
@@ -344,8 +345,8 @@ for n, draws in ((100, P["draws"]), (1000, P["draws"]), (10_000, P["draws"] // 5
 
 # %% [markdown]
 # In $d$ dimensions: two samples of $N$ points and the optimal assignment between them. No $N$ points at all, random or chosen,
-# come closer to the uniform law than $\frac d{d+1}(N\omega_d)^{-1/d}$, where $\omega_d$ is the volume of the unit ball. The mean
-# distance of two samples lies between one and two times that of a sample and the law, so the floor holds for it too.
+# come closer to the uniform law than $\frac d{d+1}(N\omega_d)^{-1/d}$, where $\omega_d$ is the volume of the unit ball. The
+# mean distance of two samples is one to two times that of a sample and the law, so the floor holds for it too.
 
 # %%
 sizes = np.array([64, 128, 256, 512, 1024])
@@ -538,10 +539,14 @@ def sphere(n, d):
     return x / np.linalg.norm(x, axis=1)[:, None]
 
 
-corners = np.array([[0, 0], [1, 0], [0.5, math.sqrt(3) / 2]])
+def gasket(n):
+    corners = np.array([[0, 0], [1, 0], [0.5, math.sqrt(3) / 2]])
+    return np.einsum("nkc,k->nc", corners[rng.integers(0, 3, (n, 40))], 2.0 ** -np.arange(1, 41))
+
+
 known = {"cantor": (math.log(2, 3), lambda n: (2 * rng.integers(0, 2, (n, 30)) @ 3.0 ** -np.arange(1, 31))[:, None]),
          "circle": (1, lambda n: sphere(n, 2)),
-         "gasket": (math.log2(3), lambda n: np.einsum("nkc,k->nc", corners[rng.integers(0, 3, (n, 40))], 2.0 ** -np.arange(1, 41))),
+         "gasket": (math.log2(3), gasket),
          "sphere": (2, lambda n: sphere(n, 3)), "cube": (3, lambda n: rng.random((n, 3))),
          "gaussian": (5, lambda n: rng.standard_normal((n, 5)) @ rng.standard_normal((5, 20)))}  # fmt: skip
 
@@ -577,11 +582,11 @@ for row, (name, (truth, found)) in enumerate(estimates.items()):
 
 # %%
 ax.set_yticks(range(len(names)), [names[name] for name in estimates])
-ax.set(xscale="log", xlabel="dimension (95 % interval of the first draw; upright line: the truth)", ylim=(len(names) - 0.5, -0.6))
+ax.set(xscale="log", xlabel="dimension (95 % interval; black line: the truth)", ylim=(len(names) - 0.5, -0.6))
 ax.set_xticks([0.5, 1, 2, 3, 5, 10, 20, 64], ["0.5", "1", "2", "3", "5", "10", "20", "64"]), ax.minorticks_off()
 ax.axvline(64, color=PALETTE["black"], ls="--", lw=1, zorder=0), ax.set_xlim(0.45, 90)
 direct_label(ax, 64, 7, "64 pixels", ha="right", xytext=(-6, 0))
-fig.suptitle("Digits: estimates between 5 and 16, of 64 dimensions;\nwhere the truth is known, most intervals hold it",
+fig.suptitle("Digits: estimates from 5 to 9 and intervals up to 16, of 64 dimensions;\nwhere the truth is known, most intervals hold it",
              x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 
 # %%
