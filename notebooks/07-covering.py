@@ -112,6 +112,7 @@ def exact(ax, name):
     ax.axhline(128, color=PALETTE["black"], ls=":", lw=1.2)
 
 
+# %%
 BIG = dict(fontsize=12)  # so that it can still be read at half the size
 fig, (top, low) = new_figure(2, 1, height=8.2)
 top.loglog(radii, (1 + 2 / radii) ** 3, color=PALETTE["black"], ls="-.", marker="", lw=1.3)
@@ -119,7 +120,7 @@ top.loglog(radii, radii**-3.0, color=PALETTE["black"], ls="-.", marker="", lw=1.
 bracket(top, "ball, d = 3", "blue", "o"), exact(top, "128 points, d = 3")
 direct_label(top, 0.3, 750, "$(1+2/\\varepsilon)^3$, above any count", **BIG)
 direct_label(top, 0.66, 1.45, "$\\varepsilon^{-3}$, below\nthe ball's count", ha="right", **BIG)
-direct_label(top, 0.125, 1600, f"{P['profile_points']} points", "blue", **BIG)
+direct_label(top, 0.112, 1350, f"{P['profile_points']} points", "blue", rotation=-17, rotation_mode="anchor", **BIG)
 direct_label(top, 0.082, 45, "128 of them:\nexact", "vermillion", **BIG)
 direct_label(top, 1, 128, "128", ha="right", va="bottom", **BIG)
 
@@ -586,8 +587,8 @@ ax.set(xscale="log", xlabel="dimension (95 % interval; black line: the truth)", 
 ax.set_xticks([0.5, 1, 2, 3, 5, 10, 20, 64], ["0.5", "1", "2", "3", "5", "10", "20", "64"]), ax.minorticks_off()
 ax.axvline(64, color=PALETTE["black"], ls="--", lw=1, zorder=0), ax.set_xlim(0.45, 90)
 direct_label(ax, 64, 7, "64 pixels", ha="right", xytext=(-6, 0))
-title = "Digits: estimates from 5 to 9 and intervals up to 16, of 64 dimensions;\nwhere the truth is known, most intervals hold it"
-fig.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+title = "Digits: estimates from 5 to 9 and intervals up to 16, of 64 dimensions"
+fig.suptitle(title + ";\nwhere the truth is known, most intervals hold it", x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 # %%
 companion.save_figure(
