@@ -117,17 +117,19 @@ def _ellipsoid(eps: float, axes: ArrayLike) -> tuple[float, float, str]:
     b = np.sort(np.asarray(axes, dtype=float).reshape(-1))[::-1]
     if not b.size or not np.isfinite(b).all() or (b < 0).any():
         raise ValueError("axes must be nonnegative, finite half-lengths, at least one")
-    long = b[b > eps]
-    if not long.size:
+    if b[0] <= eps:
         return 0.0, 0.0, "one ball"
-    lower = float(np.log(long / eps).sum())
+    lower = float((np.log(b[b > eps]) - math.log(eps)).sum())
     rest = np.append(b[1:], 0.0)
     upper = math.inf
-    total = np.cumsum(np.log(np.maximum(b, 1e-300)))
     for k in np.flatnonzero((rest < eps) & (b > 0)):
-        # The section by the first k + 1 axes misses no point by more than rest[k]; r-balls packed in it fatten it by r.
-        r = math.sqrt(eps**2 - rest[k] ** 2) / 2
-        upper = min(upper, float(total[k] + (k + 1) * (math.log1p(r / b[k]) - math.log(r))))
+        # The section by the first k + 1 axes misses no point by more than rest[k]; r-balls packed in it fatten it by r. The
+        # fattened section lies in the ellipsoid with squared axes (1 + t) b^2 + (1 + 1/t) r^2, t > 0 (support functions).
+        r = math.sqrt(eps - rest[k]) * math.sqrt(eps + rest[k]) / 2
+        long, wide = np.log(b[: k + 1]), math.log(r)
+        log_t = np.linspace(wide - long[0], wide - long[k], 17)[:, None]
+        volumes = np.logaddexp(np.logaddexp(0, log_t) + 2 * (long - wide), np.logaddexp(0, -log_t)).sum(axis=1) / 2
+        upper = min(upper, float(volumes.min()))
     return lower, max(upper, lower), "volume of the section of long axes; volumes of fattened sections"
 
 
@@ -189,13 +191,15 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
 
     Returns its slopes (+1 or -1 on each interval of length eps after the first, on which it is 0) and the centre as a function.
     There are 2^(ceil(1/eps) - 1) slopes in all. |f - centre| <= eps everywhere if f is as assumed, which is not checked.
-    Raises ValueError unless 0 < eps <= 1. T5.4.
+    Raises ValueError unless 0 < eps <= 1, and for values of f that are missing or not finite. T5.4.
     """
     if not 0 < eps <= 1:
         raise ValueError(f"eps={eps!r} must lie in (0, 1]")
     intervals = _pieces(1 / eps)
     knots = np.minimum(eps * np.arange(intervals + 1), 1.0)
     values = np.asarray(f(knots), dtype=float)
+    if values.shape != knots.shape or not np.isfinite(values).all():
+        raise ValueError(f"f gave shape {values.shape} at {len(knots)} points; it must give one finite value for each")
     slopes: list[int] = []
     heights = [0.0, 0.0]
     for k in range(1, intervals):

@@ -42,7 +42,7 @@ def intrinsic_dimension(
     ESTIMATE with an interval at the given ``confidence``. For the first three it rests on the variance of the mean over
     points, with the dependence between points that share neighbours counted; on one side it is longer by the bias that a
     second estimate, with half or twice as many neighbours, shows. For "box" it rests on the spread of the slopes between
-    scales. What no interval pays for: corners ("mle" and "correlation" on a cube), gaps at every scale ("correlation" on a
+    scales. What no interval pays for: corners (a cube; "two_nn" suffers least), gaps at every scale ("correlation" on a
     Cantor set), and ten dimensions or more, where thousands of points are few.
 
     Raises ValueError for fewer than 20 distinct points, values that are not finite, points on a lattice ("two_nn", "mle"),

@@ -8,10 +8,13 @@ import pytest
 
 from limitlib.covering import (
     allocate,
+    best_chain,
     chaining_bound,
     covering_bound,
     covering_number,
     dudley_integral,
+    greedy_order,
+    linear_rademacher,
     lipschitz_net,
     margin_bound,
     packing_number,
@@ -72,6 +75,42 @@ def test_ellipsoids():
         assert covering_number(x * axes, eps, exact=False).upper >= math.exp(bound.lower) / 2
 
 
+def test_the_fattened_ellipse_is_not_the_ellipse_of_fattened_axes():
+    """The product of 1 + b/r is below the volume that it should bound; the bracket must not use it."""
+    a, b, r = 1.0, 0.1, 0.05
+    t = np.linspace(0, 2 * np.pi, 400_001)
+    perimeter = np.hypot(np.diff(a * np.cos(t)), np.diff(b * np.sin(t))).sum()
+    assert np.pi * (a + r) * (b + r) < np.pi * a * b + r * perimeter + np.pi * r**2
+    fattened = (np.pi * a * b + r * perimeter + np.pi * r**2) / (np.pi * r**2)
+    thin = covering_bound("ellipsoid", 2 * r, axes=[a, b, 1e-9])
+    assert math.log(fattened) <= covering_bound("ellipsoid", 2 * r, axes=[a, b]).upper <= thin.upper * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("axes", "eps"), [([1, 1e-3], 1e-200), ([1e200, 1], 1e-3), ([1e-200, 1e-210], 1e-201), ([1, 0.5], 1e-308)]
+)
+def test_ellipsoids_at_the_ends_of_float64(axes, eps):
+    bound, long = covering_bound("ellipsoid", eps, axes=axes), [b for b in axes if b > eps]
+    assert bound.lower == pytest.approx(sum(math.log(b) - math.log(eps) for b in long))
+    assert bound.lower < bound.upper <= bound.lower + len(axes) * math.log(3)  # no axis costs more than a ball's
+
+
+def test_random_ellipsoids_between_packings_and_coverings():
+    """Unequal axes, tiny ones and zeros: packings of points stay below the upper end, coverings above the lower."""
+    rng = np.random.default_rng(21)
+    for case in range(60):
+        axes = np.sort(np.exp(rng.uniform(-4, 0, 2 + case % 2)))[::-1]
+        axes[-1] *= (1.0, 1e-9, 0.0)[case % 3]
+        eps = axes[0] * math.exp(rng.uniform(math.log(0.2), 0))
+        z = rng.normal(size=(2000, len(axes)))
+        z *= rng.random((2000, 1)) ** (1 / len(axes)) / np.linalg.norm(z, axis=1)[:, None]
+        order = greedy_order(np.vstack([np.diag(axes), -np.diag(axes), z * axes]), k=800)
+        bound = covering_bound("ellipsoid", eps, axes=axes)
+        assert math.log(np.sum(order.radii > 2 * eps)) <= bound.upper
+        covering = int(np.searchsorted(-order.cover, -0.9 * eps)) + 1  # of the points, with a tenth to spare for the rest
+        assert bound.lower <= math.log(covering) + 1e-12
+
+
 @pytest.mark.parametrize(("eps", "count"), [(1 / 2, 2), (1 / 3, 4), (0.3, 8), (1 / 4, 8), (0.22, 16), (1 / 5, 16)])
 def test_kolmogorov_and_tikhomirov(eps, count):
     assert math.exp(covering_bound("lipschitz", eps).lower) == pytest.approx(count)
@@ -124,10 +163,48 @@ def test_dudley():
 def test_chaining_knows_the_three_regimes():
     """T5.6: entropy e^-v gives n^(-1/2) for v < 2 and n^(-1/v) for v > 2."""
     for v, slope in ((1.0, -0.5), (4.0, -0.25)):
-        values = [chaining_bound(lambda e, v=v: e**-v, n, 1.0)[0] for n in (10**4, 10**6)]
+        values = [chaining_bound(lambda e, v=v: e**-v, n, 1.0)[0] for n in (10**8, 10**10)]
         assert math.log(values[1] / values[0]) / math.log(100) == pytest.approx(slope, abs=0.02)
     value, alpha = chaining_bound(lambda e: 9 * math.log(3 / e), 100, 1.0)
     assert 0 < alpha < 1 and value > 0
+
+
+@pytest.mark.parametrize("v", [0.5, 1.0, 2.0, 3.0])
+def test_the_best_chain_is_never_above_dudley(v):
+    for n in (10, 1000, 10**5):
+        log_N = lambda e: max(0.0, e**-v - 1)  # noqa: E731
+        value, radii = best_chain(log_N, n, 1.0)
+        assert value <= chaining_bound(log_N, n, 1.0)[0]
+        assert radii[0] == 1.0 and (np.diff(radii) < 0).all()
+        entropy = np.array([0.0] + [log_N(r) for r in radii[1:]])
+        links = (radii[:-1] + radii[1:]) * np.sqrt(2 * (entropy[:-1] + entropy[1:]) / n)
+        assert value == pytest.approx(links.sum() + radii[-1])
+    assert best_chain(lambda e: 0.0, 5, 2.0)[0] <= 2.0 * 2**-26  # one function: nothing to choose
+
+
+def test_chaining_bounds_a_class_that_can_be_listed():
+    """Every sign pattern of 3 functions on 10 samples: the complexity itself, its chain and Dudley's bound, in this order."""
+    rng = np.random.default_rng(4)
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=10)))
+    for size in (3, 20):
+        f = rng.normal(size=(size, 10))
+        f /= np.sqrt(np.mean(f**2, axis=1, keepdims=True))
+        truth = (signs @ f.T / 10).max(axis=1).mean()
+        log_N = lambda e, f=f: math.log(covering_number(f, e * math.sqrt(10)).upper)  # noqa: E731
+        assert truth <= best_chain(log_N, 10, 2.0)[0] <= chaining_bound(log_N, 10, 2.0)[0]
+
+
+def test_the_complexity_of_a_linear_class():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(10, 3))
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=10)))
+    truth = 2.0 * np.linalg.norm(signs @ x, axis=1).mean() / 10
+    found = linear_rademacher(x, 2.0, draws=4000, rng=rng)
+    assert abs(found.value - truth) <= 4 * (found.high - found.low) / 3.92
+    top = 2.0 * np.linalg.norm(x) / 10
+    assert top / math.sqrt(2) <= truth <= top
+    axes = 2.0 * np.linalg.svd(x, compute_uv=False) / math.sqrt(10)
+    assert truth <= best_chain(lambda e: covering_bound("ellipsoid", e, axes=axes), 10, float(axes[0]))[0]
 
 
 def test_the_allocation():
@@ -145,6 +222,18 @@ def test_stacks_have_an_entropy_that_depth_does_not_change(s, eps, slope):
     assert math.log(values[1] / values[0]) / math.log(eps[0] / eps[1]) == pytest.approx(slope, abs=0.02)
     with pytest.raises(ValueError, match="must be summable"):
         stack_entropy(0.1, s=1.0)
+
+
+@pytest.mark.parametrize("s", [1.25, 1.5, 2.0, 3.0])
+def test_the_long_sum_of_a_stack_is_bounded_above_and_close(s):
+    for layers in (5e3, 2e5):
+        eps = 2 / (s - 1) * layers ** (1 - s)
+        m = max(1.0, np.ceil((2 / ((s - 1) * eps)) ** (1 / (s - 1))))
+        exact = np.log1p(4 * m / eps * np.arange(1.0, m + 1) ** -s).sum()
+        assert exact <= stack_entropy(eps, s=s) * (1 + 1e-12) <= exact * (1 + 1e-5)
+    assert stack_entropy(1e-8, s=1.25) < math.inf  # 10^35 layers
+    assert stack_entropy(1e-8, s=1.01) == math.inf  # more layers than float64 can count
+    assert stack_entropy(0.01, s=s, parameters=7) == pytest.approx(7 * stack_entropy(0.01, s=s))
 
 
 def test_spectral_complexities():
@@ -183,6 +272,16 @@ def test_the_margin_bound_falls_with_data_and_is_vacuous_for_large_complexity():
         (lambda: covering_bound("ellipsoid", 0.1, axes=[]), "axes must be"),
         (lambda: covering_bound("linear", 0.1, X=[1.0], radius=1.0), "give finite points"),
         (lambda: lipschitz_net(np.sin, 2.0), "must lie in"),
+        (lambda: best_chain(lambda e: 1.0, 0, 1.0), "n=0 must be at least 1"),
+        (lambda: chaining_bound(lambda e: 1.0, 1, 0.0), "D=0.0 positive"),
+        (lambda: best_chain(lambda e: 1.0, math.nan, 1.0), "n=nan must be at least 1"),
+        (lambda: stack_entropy(0.1, s=2.0, parameters=math.nan), "parameters=nan at least 1"),
+        (lambda: lipschitz_net(lambda t: 0.0, 0.3), "one finite value for each"),
+        (lambda: lipschitz_net(lambda t: math.nan * t, 0.3), "one finite value for each"),
+        (lambda: margin_bound(1.0, data_norm=1.0, margin=1.0, n=9, width=2, margin_error=-1.0), "a share of the samples"),
+        (lambda: spectral_complexity([np.eye(2)], references=[np.full((2, 2), np.nan)]), "one finite matrix"),
+        (lambda: linear_rademacher([1.0], rng=np.random.default_rng(0)), "give finite points"),
+        (lambda: linear_rademacher([[1.0]], draws=1, rng=np.random.default_rng(0)), "draws=1 at least 2"),
     ],
 )
 def test_bad_input(call, said):
