@@ -8,13 +8,20 @@ from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_
 from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
 from limitlib.performance.regression import (
     Equivalent,
-    Simulated,
     least_squares_risk,
     one_pass_sgd_risk,
     random_features_risk,
     ridge_risk,
+    sgd_step_limit,
+    why_least_squares_infinite,
+    why_sgd_diverges,
+)
+from limitlib.performance.simulation import (
+    Simulated,
+    gradient_descent_risk,
     simulate_one_pass_sgd,
     simulate_ridge,
+    simulate_sequence_model,
 )
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "Prefactors",
     "Simulated",
     "decompose",
+    "gradient_descent_risk",
     "iterated_limit",
     "judge",
     "least_squares_risk",
@@ -34,9 +42,13 @@ __all__ = [
     "one_pass_sgd_risk",
     "random_features_risk",
     "ridge_risk",
+    "sgd_step_limit",
     "simulate_one_pass_sgd",
     "simulate_ridge",
+    "simulate_sequence_model",
     "variance_constant",
+    "why_least_squares_infinite",
+    "why_sgd_diverges",
 ]
 
 for _name in __all__:  # one public address, limitlib.performance, in pickles, tracebacks and the documentation
