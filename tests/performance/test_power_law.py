@@ -288,6 +288,36 @@ def test_empty_arrays_give_empty_arrays():
     assert model.scaling_function([]).shape == (0,) == model.effective_dimension([]).shape
 
 
+def test_three_power_laws_hold_when_training_stops_and_fail_when_it_does_not():
+    """The corollary of T6.4, and its hypothesis dropped: the variance grows like K^(1/a) / N."""
+    model = PowerLawModel(1.5, 2.0, noise=1.0)
+    rng = np.random.default_rng(3)
+    N, P, K = 10 ** rng.uniform(0, 9, 4000), np.floor(10 ** rng.uniform(0, 7, 4000)), 10 ** rng.uniform(0, 9, 4000)
+    law = K ** (-2 / 3) + 1 / P + N**-0.5
+    stopped = model.error(N, P, np.minimum(K, N**0.75)) / law
+    assert 0.3 < stopped.min() and stopped.max() < 2
+    unstopped = model.error(N, P, K) / law
+    assert unstopped.max() > 1e4
+    late = model.error(100, np.inf, [1e6, 1e8])
+    assert np.log10(late[1] / late[0]) / 2 == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_the_additive_bounds_hold_without_any_limit():
+    rng = np.random.default_rng(4)
+    P, K = np.floor(10 ** rng.uniform(0, 6, 500)), 10 ** rng.uniform(0, 9, 500)
+    for model in (PowerLawModel(0.4, 1.1), PowerLawModel(1.5, 2.0), PowerLawModel(4.0, 3.0)):
+        both, steps, size = model.error(P=P, K=K), model.error(K=K), model.error(P=P)
+        assert (both <= (steps + size) * (1 + 1e-12)).all() and (both >= np.maximum(steps, size) * (1 - 1e-12)).all()
+
+
+def test_the_second_term_of_the_variance():
+    """-1/2 for a > 1, but -1/2 + eta/2 at a = 1."""
+    for a, eta, term in ((2.0, 0.5, -0.5), (1.0, 0.5, -0.25), (1.0, 0.1, -0.45), (3.0, 0.9, -0.5)):
+        noisy, silent, K = PowerLawModel(a, 2.0, eta=eta, noise=1.0), PowerLawModel(a, 2.0, eta=eta), 1e6
+        variance = float(noisy.error(N=1.0, K=K) - silent.error(K=K))
+        assert variance - variance_constant(a) * (eta * K) ** (1 / a) == pytest.approx(term, abs=0.005)
+
+
 def test_a_gap_makes_the_decay_exponential():
     """T6.3's hypothesis dropped: with finitely many modes there is no spectral mass at 1, and no power law."""
     model = PowerLawModel(1.5, 2.0)
