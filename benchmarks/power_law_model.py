@@ -57,8 +57,8 @@ def errors(points, repeats):
         f"PowerLawModel.error at {points:,} random (N, P, K), each over nine decades",
         f"sums term by term, cut at {MODES:,} modes (200 points, extrapolated)",
         "relative error below 1e-9, at most 5 s for a million points",
-        f"{ours:.2f} s against {theirs:.0f} s, {theirs / ours:.0f} times as fast; ours within {worst:.1e} of the whole sum; the cut "
-        f"sum off by {np.median(off):.1e} in the median and {off.max():.1e} at worst",
+        f"{ours:.2f} s against {theirs:.0f} s, {theirs / ours:.0f} times as fast; ours within {worst:.1e} of the whole sum; "
+        f"the cut sum off by {np.median(off):.1e} in the median and {off.max():.1e} at worst",
         sound and fast,
         "" if sound and fast else f"worst relative error {worst:.1e}, {ours:.1f} s",
     ), sound  # fmt: skip
@@ -81,8 +81,8 @@ def frontier(budgets, repeats):
         f"PowerLawModel.frontier for {budgets:,} budgets from 10 to 10^12",
         "all whole sizes, one by one, for 12 budgets up to 10^6",
         "the same minimum to 1e-12, in seconds",
-        f"{ours:.2f} s, {1e3 * ours / budgets:.2f} ms a budget against {1e3 * theirs:.0f} ms for a scan up to 10^6 (mean of the "
-        f"12): {theirs / (ours / budgets):.0f} times as fast; minima agree to {gap:.1e}",
+        f"{ours:.2f} s, {1e3 * ours / budgets:.2f} ms a budget against {1e3 * theirs:.0f} ms for a scan up to 10^6 (mean "
+        f"of 12): {theirs / (ours / budgets):.0f} times as fast; minima agree to {gap:.1e}",
         sound and ours < 5.0,
         "" if sound and ours < 5.0 else f"minima differ by {gap:.1e}, {ours:.1f} s",
     ), sound  # fmt: skip

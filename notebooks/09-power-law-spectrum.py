@@ -284,6 +284,8 @@ for a, b in ((1.5, 2.0), (1.0, 1.5)):
     companion.record(f"K19.frontier_error_{n}", slope(budgets, front.error), fmt=".4f", badge="theory")
     companion.record(f"K19.crossover_{n}", front.K[-1] / m.crossover(front.P[-1]), fmt=".3f", badge="theory")
     companion.record(f"K19.error_constant_{n}", front.error[-1] * budgets[-1] ** power, fmt=".4f", badge="theory")
+
+# %%
 small = np.array([10.0, 300.0, 4321.0, 54321.0])
 scan = [MODEL.error(P=(P := np.arange(1.0, c + 1)), K=c / P).min() for c in small]
 companion.record("K19.frontier_gap", np.abs(MODEL.frontier(small).error / scan - 1).max(), fmt=".1g", badge="theory")
@@ -362,26 +364,26 @@ for a, b in ((1.5, 1.5), (1.5, 2.0), (2.0, 1.5)):
 
 # %%
 fig, ax = new_figure(height=3.6)
-x = np.geomspace(1e-3, 1e3, 300)
-true_ratio = flat.scaling_function(x) / (flat.prefactors().steps + 2 * x**-0.5)
-ax.semilogx(x, true_ratio, color=PALETTE["black"], ls="--", marker="")
-X = P[:, None] / K
-ax.semilogx(X.ravel(), (truth / (flat.prefactors().steps * K**-0.5 + 2 * P[:, None] ** -0.5)).ravel(), color=PALETTE["blue"],
-            marker="o", ls="", ms=4)  # fmt: skip
-ax.semilogx(X.ravel(), (truth / fitted).ravel(), color=PALETTE["vermillion"], marker="s", ls="", ms=4, mfc="none")
+x, front = np.geomspace(1e-3, 1e3, 300), flat.prefactors().steps
+ax.semilogx(x, flat.scaling_function(x) / (front + 2 * x**-0.5), color=PALETTE["black"], ls="--", marker="")
+points = {"x": (P[:, None] / K).ravel(), "true_law": (truth / (front * K**-0.5 + 2 * P[:, None] ** -0.5)).ravel(),
+          "fitted": (truth / fitted).ravel()}  # fmt: skip
+ax.semilogx(points["x"], points["true_law"], color=PALETTE["blue"], marker="o", ls="", ms=4)
+ax.semilogx(points["x"], points["fitted"], color=PALETTE["vermillion"], marker="s", ls="", ms=4, mfc="none")
 for y in (0.5, 1.0):
     ax.axhline(y, color=PALETTE["black"], lw=0.8)
 direct_label(ax, 1.5e-3, 0.55, "the theorem's bounds: 1/2 and 1")
 direct_label(ax, 7, 0.6, "circles: true exponents and constants\ndashed: $\\Phi$ over that law", "blue")
 direct_label(ax, 1.2e-3, 1.2, f"squares: fitted exponents {p:.3f} and {k:.3f}, truth 0.5 and 0.5", "vermillion")
+
+# %%
 ax.set(xlabel="$x=P/K^{1/a}$ (no unit)", ylabel="exact error / additive law (no unit)", ylim=(0.4, 1.35))
 ax.set_title("An additive law is wrong by 40% at the crossover,\nand a fit of it pays with the exponent of the steps")
 companion.save_figure(
     fig, "09-power-law-spectrum-additive", badge="theory",
     alt="Exact error over an additive law against size over the crossover. With the true exponents the ratio dips to 0.60 near "
     "one; a least-squares fit scatters around one instead, at the price of a wrong exponent 0.652 in the steps.",
-    data={"x": X.ravel(), "true_law": (truth / (flat.prefactors().steps * K**-0.5 + 2 * P[:, None] ** -0.5)).ravel(),
-          "fitted": (truth / fitted).ravel()},
+    data=points,
 )  # fmt: skip
 
 # %% [markdown]
@@ -561,6 +563,8 @@ direct_label(ax, 262, 4.0, "crossover\n$d^a/(2\\eta)=256$")
 direct_label(ax, 1.3, 0.004, "circles: linear attention\ndashed: the closed form", "blue")
 direct_label(ax, 6.5, 0.035, "softmax attention", "green")
 direct_label(ax, 14, 8.0, "$\\eta=1.05\\cdot2/\\lambda_{\\max}$", "vermillion")
+
+# %%
 ax.set(xlabel="layers $n$", ylabel="in-context loss (no unit)", ylim=(1e-6, 60))
 ax.set_title("Layers of linear attention follow the closed form: a power law in depth,\nthen an exponential")
 companion.save_figure(
