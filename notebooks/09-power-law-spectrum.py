@@ -374,7 +374,7 @@ for y in (0.5, 1.0):
     ax.axhline(y, color=PALETTE["black"], lw=0.8)
 direct_label(ax, 1.5e-3, 0.55, "the theorem's bounds: 1/2 and 1")
 direct_label(ax, 7, 0.6, "circles: true exponents and constants\ndashed: $\\Phi$ over that law", "blue")
-direct_label(ax, 1.2e-3, 1.2, f"squares: fitted exponents {p:.3f} and {k:.3f}, truth 0.5 and 0.5", "vermillion")
+direct_label(ax, 3e-4, 1.24, f"squares: a fit, exponents {p:.3f}\nand {k:.3f}; truth 0.5 and 0.5", "vermillion")
 
 # %%
 ax.set(xlabel="$x=P/K^{1/a}$ (no unit)", ylabel="exact error / additive law (no unit)", ylim=(0.4, 1.35))
@@ -561,7 +561,7 @@ ax.loglog(depths[: len(large)], large, color=PALETTE["vermillion"], marker="s", 
 ax.axvline(256, color=PALETTE["black"], lw=0.8)
 direct_label(ax, 262, 4.0, "crossover\n$d^a/(2\\eta)=256$")
 direct_label(ax, 1.3, 0.004, "circles: linear attention\ndashed: the closed form", "blue")
-direct_label(ax, 6.5, 0.035, "softmax attention", "green")
+direct_label(ax, 0.95, 0.05, "softmax attention", "green")
 direct_label(ax, 14, 8.0, "$\\eta=1.05\\cdot2/\\lambda_{\\max}$", "vermillion")
 
 # %%
