@@ -121,6 +121,7 @@ X, Y, Q = drawn(0)
         (lambda: LinearAttention(4, 1, eta=0.5)(X, Y[0], Q), ValueError, "y has shape"),
         (lambda: LinearAttention(4, 1, eta=0.5)(X.numpy(), Y, Q), TypeError, "X must be a float64 tensor"),
         (lambda: LinearAttention(4, 1, eta=0.5)(X, Y, Q[:0]), ValueError, "query has shape"),
+        (lambda: LinearAttention(4, 1, eta=0.5)(X, Y * math.nan, Q), ValueError, "y must be finite"),
         (lambda: LinearAttention(4, 3, eta=0.5).predictions(X, Y, Q, [2, 1]), ValueError, "must increase"),
         (lambda: LinearAttention(4, 3, eta=0.5).predictions(X, Y, Q, [4]), ValueError, "at most depth=3"),
         (lambda: LinearAttention(4, 3, eta=0.5).layer(X, 20), ValueError, "tokens has shape"),

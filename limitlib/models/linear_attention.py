@@ -73,6 +73,8 @@ class LinearAttention(nn.Module):
             if tensor.ndim not in dims or not tensor.numel():
                 wanted_dims = " or ".join(map(str, dims))
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; give {wanted_dims} dimensions, none empty")
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} must be finite; it holds NaN or inf")
         n, tasks = X.shape[-2], len(y)
         fits = X.shape[-1] == query.shape[-1] == self.dim and y.shape[1] == n
         if not fits or any(t.ndim == 3 and len(t) != tasks for t in (X, query)):

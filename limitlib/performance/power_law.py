@@ -125,7 +125,10 @@ class PowerLawModel:
         >>> PowerLawModel(1.5, 2.0, noise=1.0).why_infinite(N=100, P=50)
         ''
         """
-        if np.isfinite(self.error(N, P, K)).all():
+        error = self.error(N, P, K)
+        if error.shape != ():
+            raise ValueError(f"N, P and K must be single numbers, since the reason is one sentence; got shape {error.shape}")
+        if np.isfinite(error):
             return ""
         if math.isinf(float(P)) and math.isinf(float(K)):
             return (

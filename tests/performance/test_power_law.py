@@ -91,6 +91,23 @@ def test_extreme_parameters_against_an_independent_evaluation(a, b, eta, noise, 
     assert float(model.error(10**n, P, 10**k)) == pytest.approx(independent(model, 10**n, P, 10**k), rel=1e-9, abs=1e-300)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(a=st.floats(0.3, 5), b=st.floats(1.001, 6), eta=st.floats(1e-6, 1 - 1e-6), x=st.floats(-9, 9))
+def test_constants_and_scaling_function_against_mpmath(a, b, eta, x):
+    model = PowerLawModel(a, b, eta=eta)
+    with mp.workdps(30):
+        a, b, eta, x = (mp.mpf(v) for v in (a, b, eta, 10**x))
+        kappa = (b - 1) / a
+        steps = mp.gamma(kappa) / a * (2 * eta) ** -kappa
+        learned = mp.gammainc(kappa, 2 * eta * x**-a) / a * (2 * eta) ** -kappa
+        phi = learned + x ** (1 - b) / (b - 1)
+        v = mp.gamma(-1 / a) / a * (mp.mpf(2) ** (1 / a) - 2) if a != 1 else 2 * mp.log(2)
+    assert model.prefactors().steps == pytest.approx(float(steps), rel=1e-9)
+    assert float(model.scaling_function(float(x))) == pytest.approx(float(phi), rel=1e-9)
+    if a > 0.5:
+        assert model.prefactors().variance == pytest.approx(float(v * eta ** (1 / a)), rel=1e-9)
+
+
 @pytest.mark.parametrize(("a", "b"), [(0.6, 1.2), (1.0, 1.5), (1.5, 2.0), (3.0, 4.0)])
 @pytest.mark.parametrize("K", [1, 7, 1e3, 1e6])
 def test_an_infinite_size_is_the_limit_of_finite_ones(a, b, K):
@@ -250,6 +267,9 @@ def test_the_effective_dimension(a, constant):
         (lambda: PowerLawModel(1.0, 2.0).frontier(math.nan), "C must not be NaN"),
         (lambda: PowerLawModel(2.0, 2.0).spectrum(2.5), "modes=2.5 must be a whole number"),
         (lambda: variance_constant(-1.0), "a=-1.0 must be positive"),
+        (lambda: PowerLawModel(1.0, 2.0).why_infinite(N=[1.0, 2.0]), "must be single numbers"),
+        (lambda: PowerLawModel(1.0, 2.0).scaling_function(math.nan), "x must not be NaN"),
+        (lambda: PowerLawModel(2.0, 2.0).effective_dimension(-1.0), "ridge must be positive"),
         (lambda: PowerLawModel(1.0, 2.0).error(N=0), "N must be positive"),
         (lambda: PowerLawModel(1.0, 2.0).error(P=-1), "P must be at least 0"),
         (lambda: PowerLawModel(1.0, 2.0).error(P=2.5), "P counts modes"),

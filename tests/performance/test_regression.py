@@ -114,6 +114,23 @@ def test_too_large_a_step_diverges_and_says_so():
     assert sgd_step_limit([1.0], P=0) == math.inf
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_equivalents_solve_their_equations(seed):
+    """Put the effective ridge back into the equations, in another form, from tiny to huge samples, ridges and spectra."""
+    rng = np.random.default_rng([seed, 29])
+    values, powers = PowerLawModel(rng.uniform(0.3, 4), rng.uniform(1.01, 5)).spectrum(int(rng.integers(2, 800)))
+    N, P, ridge = 10 ** rng.uniform(-1, 6), 10 ** rng.uniform(0, 6), 10 ** rng.uniform(-9, 4)
+    found = ridge_risk(values, powers, N, ridge=ridge, noise=0.5)
+    kappa = found.kappa
+    assert np.sum(values / (values + kappa)) + ridge / kappa == pytest.approx(N, rel=1e-9)
+    slope = np.sum(values / (values + kappa) ** 2) + ridge / kappa**2  # -dN/dkappa; N/(kappa slope) is the amplification
+    assert found.amplification == pytest.approx(N / (kappa * slope), rel=1e-7)
+    bias = np.sum(powers * (kappa / (values + kappa)) ** 2)
+    assert found.risk == pytest.approx(found.amplification * (bias + 0.5) - 0.5, rel=1e-9, abs=1e-12)
+    features = random_features_risk(values, powers, N, P, ridge=ridge, noise=0.5)
+    assert math.isfinite(features.risk) and features.amplification >= 1 - 1e-12
+
+
 def test_every_infinity_has_its_reason():
     assert "|P - N| <= 1 (N = 40, P = 41)" in why_least_squares_infinite(40, 41, noise=0.25)
     assert why_least_squares_infinite(40, 42, noise=0.25) == "" == why_least_squares_infinite(40, 40, noise=0.0)
