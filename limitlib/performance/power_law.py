@@ -96,11 +96,11 @@ class PowerLawModel:
     # ------------------------------------------------------------------------------------------------------------ the error
 
     def error(self, N: ArrayLike = math.inf, P: ArrayLike = math.inf, K: ArrayLike = math.inf) -> Array:
-        """The error E(N, P, K), broadcast over its arguments; float64, relative error below 1e-9.
+        """The error E(N, P, K), broadcast over its arguments; float64, relative error below 1e-9 (above 1e-290).
 
         N > 0: samples. P: whole numbers >= 0. K >= 0: steps, not necessarily whole. All may be inf. The result is inf where
-        the variance is, and :meth:`why_infinite` says why. Raises ValueError for anything outside these ranges, TypeError
-        for what is no number. Theorem T6.4.
+        the variance is, and :meth:`why_infinite` says why. Raises ValueError for anything outside these ranges and where
+        eta^(-(b-1)/a) leaves the range of float64, TypeError for what is no number. Theorem T6.4.
         """
         n, p, k = above("N", N, 0), _sizes(P), at_least("K", K, 0)
         n, p, k = np.broadcast_arrays(n, p, k)
@@ -116,7 +116,7 @@ class PowerLawModel:
         rows = np.isfinite(n) & (k > 0) & (p > 0) if self.noise else np.zeros(n.shape, dtype=bool)
         if rows.any():
             with np.errstate(over="ignore"):
-                total[rows] += self.noise / n[rows] * self._variance(p[rows], k[rows])
+                total[rows] += self.noise * self._variance(p[rows], k[rows]) / n[rows]
         return total
 
     def why_infinite(self, N: float = math.inf, P: float = math.inf, K: float = math.inf) -> str:
@@ -152,6 +152,14 @@ class PowerLawModel:
         beyond = p > CUTOFF
         p, steps = p[beyond], steps[beyond]
         kappa = (self.b - 1) / self.a
+        if not p.size:
+            found[rows] = total
+            return found
+        if -kappa * math.log(self.eta) > 690:
+            raise ValueError(
+                f"eta={self.eta:g} to the power -(b-1)/a = -{kappa:g} leaves the range of float64, and the sum beyond mode {CUTOFF} "
+                f"needs it; take a larger eta, a smaller (b-1)/a, or P <= {CUTOFF}"
+            )
 
         whole = _beta(kappa, steps + 1) * self.eta**-kappa / self.a
 
@@ -200,7 +208,7 @@ class PowerLawModel:
         a, kappa = self.a, (self.b - 1) / self.a
         with np.errstate(over="ignore"):
             steps = float(np.exp(special.gammaln(kappa) - kappa * math.log(2 * self.eta)) / a)
-        return Prefactors(steps, 1 / (self.b - 1), variance_constant(a) * self.eta ** (1 / a))
+        return Prefactors(steps, 1 / (self.b - 1), variance_constant(a) * self.eta ** (1 / a) if a > 0.5 else math.inf)
 
     def scaling_function(self, x: ArrayLike) -> Array:
         """Phi(x), the limit of E(P, K) K^kappa with P = x K^(1/a), for x > 0. T6.4 (3).
@@ -210,20 +218,23 @@ class PowerLawModel:
         """
         x = above("x", x, 0, "it is P / K^(1/a)")
         kappa = (self.b - 1) / self.a
-        learned = self.prefactors().steps * special.gammaincc(kappa, 2 * self.eta * x**-self.a)
-        return learned + x ** (1 - self.b) / (self.b - 1)
+        with np.errstate(over="ignore"):  # beyond the range of float64 the value is inf
+            learned = self.prefactors().steps * special.gammaincc(kappa, 2 * self.eta * x**-self.a)
+            return np.asarray(learned + x ** (1 - self.b) / (self.b - 1))
 
     def crossover(self, P: ArrayLike) -> Array:
         """Steps P^a / (2 eta) after which a model of size P leaves the power law for an exponential. T6.4 (4).
 
         P: whole numbers >= 0, any shape; inf gives inf. Raises ValueError for anything else.
         """
-        return _sizes(P) ** self.a / (2 * self.eta)
+        with np.errstate(over="ignore"):
+            return np.asarray(_sizes(P) ** self.a / (2 * self.eta))
 
     def frontier(self, C: ArrayLike) -> Frontier:
         """The size P (whole) and steps K = C / P of least error E(inf, P, K) for each budget C = P K >= 1. T6.5.
 
-        Raises ValueError for a budget below 1 or not finite.
+        Near the minimum the error is flat, so sizes beyond about 1e8 are exact to half the digits of float64 only, the error
+        to all of them. Raises ValueError for a budget below 1 or not finite.
         """
         budget = at_least("C", C, 1, "a budget buys one mode and one step at least")
         if np.isinf(budget).any():
@@ -245,7 +256,11 @@ class PowerLawModel:
             if (below == low).all() and (above == high).all():
                 break
             low, high = below, above
-        window = np.minimum(low[:, None] + np.arange(int((high - low).max()) + 1), high[:, None])
+        width = (high - low).max()
+        if width < 4096:  # every whole size between the two
+            window = np.minimum(low[:, None] + np.arange(int(width) + 1), high[:, None])
+        else:  # sizes near 1e15, where float64 tells neither sizes nor errors apart any further
+            window = sizes
         values = error(window)
         best = values.argmin(axis=1)
         size, least = window[rows, best], values[rows, best]
@@ -273,6 +288,7 @@ class PowerLawModel:
             late = (np.log(kappa * self.a * front.steps / front.variance) + signal) * self.a / self.b
             early = signal - math.log(self.eta)
             low, high = np.minimum(late, early) - 8.0, np.maximum(late, early) + 8.0
+            low, high = np.clip(low, -740.0, 680.0), np.clip(high, -730.0, 690.0)  # exp of them stays in float64
             rows = np.arange(finite.size)
             while (high - low).max() > 1e-9 * (1 + np.abs(high).max()):
                 steps = np.linspace(low, high, 17, axis=1)
@@ -383,7 +399,7 @@ def _end(series: list[Array], x: Any) -> Array:
     """What the Euler-Maclaurin formula takes from one end: f/2 and the odd derivatives with the Bernoulli numbers."""
     numbers = special.bernoulli(2 * ORDER)
     return series[0] / 2 + sum(
-        numbers[2 * k] / (2 * k) * series[2 * k - 1] / np.asarray(x, dtype=float) ** (2 * k - 1) for k in range(1, ORDER + 1)
+        numbers[2 * k] / (2 * k) * series[2 * k - 1] * np.asarray(x, dtype=float) ** -(2 * k - 1) for k in range(1, ORDER + 1)
     )
 
 

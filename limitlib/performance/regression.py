@@ -60,6 +60,8 @@ def least_squares_risk(N: ArrayLike, P: ArrayLike, *, signal: float = 1.0, noise
     """
     n, p = np.broadcast_arrays(at_least("N", N, 1), at_least("P", P, 1))
     signal, noise = real("signal", signal, least=0), real("noise", noise, least=0)
+    if (np.isinf(n) & np.isinf(p)).any():
+        raise ValueError("N and P must not both be inf: the risk depends on their ratio; let one of them be finite")
     with np.errstate(divide="ignore", invalid="ignore"):
         under = noise * p / (n - p - 1) if noise else np.zeros(n.shape)
         over = signal * (1 - n / p) + (noise * n / (p - n - 1) if noise else 0.0)
@@ -102,7 +104,14 @@ def ridge_risk(
             f"bound; give ridge > 0, or N other than {values.size}",
         )  # fmt: skip
     share = values / (values + kappa)
-    amplification = 1 / (1 - float(np.sum(share**2)) / N)
+    left = 1 - float(np.sum(share**2)) / N
+    if left <= 0:
+        return Equivalent(
+            math.inf, kappa, math.inf,
+            f"N = {N:g} and {values.size} eigenvalues: ridge = {ridge:g} is too small for float64 to tell from 0 at the pole P = N; "
+            f"give a larger ridge",
+        )  # fmt: skip
+    amplification = 1 / left
     bias = float(np.sum(powers * (1 - share) ** 2))
     return Equivalent(amplification * (bias + noise) - noise, kappa, amplification)
 
@@ -129,8 +138,8 @@ def random_features_risk(
 
     Two coupled equations: N = z + ridge / kappa and P = z + P kappa / gamma, where z = sum l / (l + gamma). ``ridge``
     multiplies |w|^2 beside the sum of squares; the kernel is the mean over P features. Raises ValueError unless N, P and
-    ridge are positive and finite and noise >= 0; with ridge = 0 the risk may be inf (P = N), so none is computed. Simon et
-    al. 2024.
+    ridge are positive and finite and noise >= 0; with ridge = 0 the risk may be inf (P = N), so none is computed; nor with a
+    ridge so small that float64 can't tell it from 0. Simon et al. 2024.
     """
     values, powers = spectrum_of(eigenvalues, energies)
     N, P = real("N", N, least=0, exclusive=True), real("P", P, least=0, exclusive=True)
@@ -138,8 +147,15 @@ def random_features_risk(
     if real("ridge", ridge, least=0) == 0.0:
         raise ValueError(f"ridge={ridge!r} must be positive: without a ridge the risk is inf at P = N; take a small one")
 
+    too_small = ValueError(
+        f"ridge={ridge!r} is too small for float64 at N={N:g}, P={P:g} and {values.size} eigenvalues: the equations have no root "
+        f"that it can tell from a pole; give a larger ridge"
+    )
+
     def equation(log_gamma: float) -> float:
         gamma = math.exp(log_gamma)
+        if gamma == 0.0:
+            raise too_small
         z = float(np.sum(values / (values + gamma)))
         # kappa = gamma (P - z) / P from the second equation; into the first one
         return z + ridge * P / (gamma * (P - z)) - N if z < P else math.inf
@@ -153,6 +169,8 @@ def random_features_risk(
     # z < P on [low, high], except perhaps near low: halve into the region where the equation is finite.
     while math.isinf(equation(low)):
         middle = (low + high) / 2
+        if not low < middle < high:
+            raise too_small
         if equation(middle) > 0:
             low = middle
         else:
@@ -163,7 +181,7 @@ def random_features_risk(
     kappa = gamma * (P - z) / P
     amplification = 1 / (1 - (q * (P - 2 * z) + z**2) / (N * (P - q)))
     bias = float(np.sum((gamma / (values + gamma) - kappa * values / (values + gamma) ** 2 * P / (P - q)) * powers))
-    return Equivalent(amplification * (bias + noise) - noise, kappa, amplification)
+    return Equivalent(max(amplification * (bias + noise) - noise, 0.0), kappa, amplification)
 
 
 def kept_modes(P: int | None, modes: int) -> int:

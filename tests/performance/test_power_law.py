@@ -302,6 +302,26 @@ def test_what_is_no_number_is_named(make, said):
         make()
 
 
+def test_huge_and_tiny_values_stay_in_range_or_are_refused():
+    model, noisy = PowerLawModel(1.5, 2.0), PowerLawModel(1.5, 2.0, noise=1.0)
+    assert float(model.error(P=1e30, K=1e300)) == pytest.approx(1e-30, rel=1e-9)  # these overflowed once
+    assert float(model.error(P=1e300, K=1e4)) == float(model.error(K=1e4))
+    assert math.isfinite(noisy.error(N=5e-324, P=5, K=1e-300)) and (noisy.stopping_time([5e-324, 1e300]) >= 0).all()
+    assert PowerLawModel(0.1, 2.0, eta=1e-300, noise=1.0).prefactors().variance == math.inf
+    assert PowerLawModel(30.0, 40.0).scaling_function(1e-30) == math.inf == PowerLawModel(3.0, 2.0).crossover(1e300)
+    assert PowerLawModel(1.0, 1e4).error(P=[0, 5], K=3) == pytest.approx([1.0, 2.0**-6], rel=1e-12)
+    with pytest.raises(ValueError, match="eta=1e-12 to the power .* take a larger eta"):
+        PowerLawModel(1.0, 40.0, eta=1e-12).error(P=100, K=3)
+
+
+def test_the_frontier_of_a_huge_budget():
+    """Sizes so large that float64 holds no neighbours: the constants of T6.5, and no window of all sizes in memory."""
+    model = PowerLawModel(1.5, 2.0)
+    front = model.frontier([1e25, 1e80, 1e300])
+    assert front.P / front.C**0.4 == pytest.approx(1.2027452456553407**0.6, rel=1e-6)
+    assert front.error * front.C**0.4 == pytest.approx(1.1893294578892404, rel=1e-6)
+
+
 def test_empty_arrays_give_empty_arrays():
     model = PowerLawModel(1.5, 2.0, noise=1.0)
     assert model.error(N=[], P=3, K=[]).shape == (0,) == model.frontier([]).P.shape

@@ -170,3 +170,14 @@ def test_every_infinity_has_its_reason():
 def test_bad_input(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_ridge_too_small_for_float64_is_named():
+    values, powers = PowerLawModel(1.5, 2.0).spectrum(50)
+    pole = ridge_risk(values, powers, 50, ridge=1e-300, noise=1.0)
+    assert pole.risk == math.inf and "give a larger ridge" in pole.reason
+    for N in (10, 50):  # the search for a root went on for ever
+        with pytest.raises(ValueError, match="ridge=1e-300 is too small"):
+            random_features_risk(values, powers, N, N, ridge=1e-300, noise=0.1)
+    with pytest.raises(ValueError, match="must not both be inf"):
+        least_squares_risk(math.inf, math.inf)
