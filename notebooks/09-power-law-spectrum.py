@@ -81,29 +81,39 @@ grid = np.geomspace(0.1, 30, 200)
 additive = constant + grid ** (1 - MODEL.b) / (MODEL.b - 1)
 
 # %%
-fig, ax = new_figure(height=3.9)
-ax.fill_between(grid, additive / 2, additive, color=PALETTE["sky"], alpha=0.25, lw=0)
-ax.loglog(grid, Phi(grid), color=PALETTE["black"], ls="--", marker="", lw=1.8)
+fig, axes = new_figure(2, 1, height=6.8)
+axes[1].fill_between(grid, additive / 2, additive, color=PALETTE["sky"], alpha=0.25, lw=0)
 for P, color, marker in zip(sizes, ("blue", "vermillion", "green", "purple", "orange", "sky"), "os^DvP", strict=True):
     some = [r for r in rows if r["P"] == P]
-    ax.loglog([r["x"] for r in some], [r["E_K_kappa"] for r in some], color=PALETTE[color], marker=marker, ls="", ms=4,
-              label=f"$P={P}$")  # fmt: skip
-ax.legend(loc="upper right", ncols=2)
-direct_label(ax, 0.1, 0.85, "shaded: between half of the\nadditive law and all of it")
-direct_label(ax, 3.2, 0.62, "dashed: $\\Phi(x)$")
-ax.set(xlabel="$x=P/K^{1/a}$ (size over the modes reached; no unit)", ylabel="error $E\\cdot K^{\\kappa}$ (no unit)")
-ax.set_title("All sizes fall on one curve; only runs of very few steps leave it")
+    errors = [r["E_K_kappa"] * r["K"] ** -MODEL.exponents().steps for r in some]
+    axes[0].loglog([r["K"] for r in some], errors, color=PALETTE[color], marker=marker, lw=0.8, ms=4)
+    direct_label(axes[0], some[-1]["K"] * 1.5, errors[-1], f"$P={P}$")
+    axes[1].loglog([r["x"] for r in some], [r["E_K_kappa"] for r in some], color=PALETTE[color], marker=marker, ls="", ms=4)
+wide = np.geomspace(1, 1e7, 50)
+axes[0].loglog(wide, constant * wide ** -MODEL.exponents().steps, color=PALETTE["black"], ls="--", marker="", lw=1.4)
+axes[1].loglog(grid, Phi(grid), color=PALETTE["black"], ls="--", marker="", lw=1.8)
+
+# %%
+direct_label(axes[0], 1.3, 2e-3, "dashed: the law of steps,\n$A_KK^{-\\kappa}$")
+direct_label(axes[1], 0.1, 0.85, "shaded: between half of the\nadditive law and all of it")
+direct_label(axes[1], 3.2, 0.6, "dashed: $\\Phi(x)$")
+axes[0].set(xlabel="steps $K$", ylabel="error $E$ (no unit)", xlim=(0.7, 1e10))
+axes[1].set(xlabel="$x=P/K^{1/a}$ (size over modes reached; no unit)", ylabel="$E\\cdot K^{\\kappa}$ (no unit)")
+axes[0].set_title("as they are: six curves", fontweight="normal")
+axes[1].set_title("rescaled: one curve", fontweight="normal")
+fig.suptitle("All sizes fall on one curve; the smallest sizes\nand runs of very few steps leave it", x=0.01, ha="left",
+             fontsize=10, fontweight="bold")  # fmt: skip
 companion.save_figure(
     fig, "09-power-law-spectrum-collapse", badge="theory",
-    alt="Error times K to the kappa against size over K to the 1/a, on logarithmic axes: the points of six model sizes from 8 "
-    "to 8192 lie on one dashed curve, inside the band between half of the additive law and all of it.",
+    alt="Above, error against steps for six model sizes from 8 to 8192: six curves that leave a dashed power law one after the "
+    "other. Below, error times K to the kappa against size over K to the 1/a: the same points lie on one dashed curve.",
     data=rows,
 )  # fmt: skip
 
 # %% [markdown]
 # ## T6.4 (4): at $\eta K=P^a$ the power law turns into an exponential (E1)
 # What is left of the modes kept, over the floor of the modes left out, at $\eta K=P^a$ and four times later; and the rate of
-# the exponential for $P=16$.
+# the exponential for $P=16$. At $K=n_*(P)$ exactly, what is left of the modes kept over the error of the infinite model.
 
 # %%
 steep = PowerLawModel(1.5, 1.5)
@@ -115,36 +125,40 @@ for P in (16, 64, 256):
 window = pf.gradient_descent_risk(*steep.spectrum(16), [600, 1800], eta=steep.eta)  # without the floor, which would drown it
 companion.record("K18.rate_measured", np.log(window[0] / window[1]) / 1200, fmt=".5f", badge="theory")
 companion.record("K18.rate_asymptotic", -2 * np.log1p(-steep.eta * 16**-steep.a), fmt=".5f")
+turn, P = float(steep.crossover(10_000)), 10_000
+share = float((steep.error(P=P, K=turn) - floor(P)) / steep.error(K=turn))
+companion.record("K18.crossover_share", share, fmt=".4f", badge="theory")
 
 # %%
-fig, axes = new_figure(2, 1, height=5.6)
-scaled, rows = np.geomspace(1e-3, 12, 160), []
-styles = zip((16, 64, 256, 1024), ("blue", "vermillion", "green", "purple"), ("-", "--", "-.", ":"), strict=True)
-for P, color, dash in styles:
-    K = scaled * P**steep.a / steep.eta
-    excess = (steep.error(P=P, K=K) - floor(P)) / floor(P)
-    axes[0].loglog(scaled[K >= 1], excess[K >= 1], color=PALETTE[color], ls=dash, marker="", label=f"$P={P}$")
-    late = scaled >= 0.3
-    axes[1].semilogy(scaled[late], excess[late], color=PALETTE[color], ls=dash, marker="", label=f"$P={P}$")
-    rows += [{"P": P, "scaled_steps": u, "excess_over_floor": e} for u, e in zip(scaled, excess, strict=True)]
-guide = scaled[scaled < 0.1]
-axes[0].loglog(guide, 2.2 * guide ** -(1 / 3), color=PALETTE["black"], ls=(0, (1, 1)), marker="", lw=1.1)
+fig, axes = new_figure(2, 1, height=6.4)
+scaled, rows = np.geomspace(2e-4, 20, 160), []
+styles = zip((16, 64, 256, 1024), ("blue", "vermillion", "green", "purple"), ("-", "--", "-.", ":"), "os^D", strict=True)
+for P, color, dash, marker in styles:
+    turn = float(steep.crossover(P))
+    K = scaled[scaled * turn >= 1] * turn
+    whole = steep.error(P=P, K=K)
+    excess = whole / floor(P) - 1
+    axes[0].loglog(K, whole, color=PALETTE[color], ls=dash, marker="")
+    axes[0].plot(turn, steep.error(P=P, K=turn), color=PALETTE[color], marker=marker, ms=7, ls="")
+    direct_label(axes[0], K[-1] * 1.3, whole[-1], f"$P={P}$")
+    late = K >= 0.5 * turn
+    axes[1].semilogy(K[late] / turn, excess[late], color=PALETTE[color], ls=dash, marker=marker, markevery=6, ms=4, label=f"$P={P}$")
+    rows += [{"P": P, "K": k, "error": e, "excess_over_floor": x} for k, e, x in zip(K, whole, excess, strict=True)]
 
 # %%
-for ax in axes:
-    ax.axvline(1, color=PALETTE["black"], lw=0.9)
-    ax.set(ylabel="(error $-$ floor) / floor (no unit)")
-direct_label(axes[0], 0.011, 60, "dotted: slope $-\\kappa=-1/3$")
-direct_label(axes[0], 1.05, 2e-7, "$\\eta K=P^a$"), direct_label(axes[1], 1.1, 1.5, "$\\eta K=P^a$")
-axes[0].set(xlabel="$\\eta K/P^a$ (steps over the crossover, logarithmic axis)", ylim=(1e-8, 400))
-axes[1].set(xlabel="$\\eta K/P^a$ (the same, linear axis)", ylim=(1e-9, 5), xlim=(0.2, 9))
-axes[0].legend(loc="lower left"), axes[1].legend(loc="upper right")
-fig.suptitle("Every finite size leaves the power law at the same scaled time;\nfrom there on the decay is exponential "
-             "(a straight line below)", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+K = np.geomspace(1, 1e6, 50)
+axes[0].loglog(K, steep.prefactors().steps * K ** (-1 / 3), color=PALETTE["black"], ls=(0, (1, 1)), marker="", lw=1.3)
+direct_label(axes[0], 2, 0.16, "fine dots: the law $A_KK^{-1/3}$\nmarkers: $K=n_*(P)$")
+axes[0].set(xlabel="steps $K$", ylabel="error $E$ (no unit)", xlim=(0.8, 2e7), ylim=(0.015, 3))
+axes[1].set(xlabel="$K/n_*(P)$ (steps over the crossover, linear axis)", ylabel="(error $-$ floor) / floor (no unit)",
+            ylim=(1e-8, 1), xlim=(0, 16))  # fmt: skip
+axes[1].legend(loc="upper right")
+fig.suptitle("One size after the other leaves the power law near its own $n_*(P)$;\nthen what is left decays exponentially "
+             "(straight lines below)", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 companion.save_figure(
     fig, "09-power-law-spectrum-crossover", badge="theory",
-    alt="Excess of the error over its floor against scaled steps, for four sizes. On logarithmic axes a slow power law ends in "
-    "a sharp fall at one; with a linear axis of steps the late part is a straight line: exponential.",
+    alt="Above, error against steps for four sizes: each follows one power law and bends to its floor near its marked "
+    "crossover. Below, what is left over the floor against steps in units of the crossover: nearly one straight line, exponential.",
     data=rows,
 )  # fmt: skip
 
@@ -309,12 +323,12 @@ for (a, b), color, marker, dash in (((1.5, 2.0), "blue", "o", "-"), ((1.0, 1.5),
 # %%
 for x, color in ((1.2027452456553407**1.5, "blue"), (1.1319511460591858, "vermillion")):
     axes[1].axhline(x, color=PALETTE["black"], ls="--", lw=1.0)
-    direct_label(axes[1], 1.5e9, x + (0.17 if color == "blue" else -0.17), f"$x_*^a={x:.3f}$", color)
+    direct_label(axes[1], 1.4e10, x + (0.1 if color == "blue" else -0.1), f"$x_*^a={x:.3f}$", color)
 axes[0].set(ylabel="value (no unit)", xlabel="compute $C=PK$ (modes times steps)", xlim=(60, 4e11))
-axes[1].set(ylabel="$P_*^a/K_*$ (no unit)", xlabel="compute $C=PK$ (modes times steps)", ylim=(0, 2.4))
+axes[1].set(ylabel="$P_*^a/K_*$ (no unit)", xlabel="compute $C=PK$ (modes times steps)", xlim=(60, 4e11), ylim=(0, 1.8))
 axes[0].set_title("dashed: $C^{2/5}$, $C^{3/5}$ and $C^{-2/5}$ with their constants", fontweight="normal")
 axes[1].legend(loc="lower right")
-fig.suptitle("The compute-optimal size stays at the finite-size crossover: $P_*^a/K_*$ tends to a constant",
+fig.suptitle("The compute-optimal size stays at the finite-size crossover:\n$P_*^a/K_*$ tends to a constant",
              x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 companion.save_figure(
     fig, "09-power-law-spectrum-frontier", badge="theory",
@@ -423,6 +437,10 @@ for P in (5, 20, 30, 60, 120, 400):
     compare("ols", pf.least_squares_risk(40, P, noise=0.25), sim, x=P)
     if P in (5, 60, 400):
         companion.record(f"K18.ols_{P}", pf.least_squares_risk(40, P, noise=0.25), fmt=".4f")
+
+again = pf.simulate_ridge(np.ones(60), np.ones(60) / 60, 40, noise=0.25, draws=4 * S["ols"], rng=draw(6))
+again_z = abs(again.z(float(pf.least_squares_risk(40, 60, noise=0.25))))
+companion.record("K18.ols_again_z", again_z, fmt=".1f", badge="measured", seeds=1)
 
 # %%
 spectrum = PowerLawModel(1.5, 1.5).spectrum(2000)
