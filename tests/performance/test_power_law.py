@@ -172,6 +172,16 @@ def test_beyond_the_crossover_the_decay_is_exponential():
     assert rate == pytest.approx(-2 * math.log1p(-0.5 * P**-1.5), rel=1e-4)
 
 
+@pytest.mark.parametrize("theta", [0.01, 1.0, 5.0])
+def test_the_crossover_has_a_shape(theta):
+    """T6.4 (4): at K = theta n_* what is left of the modes kept is Gamma(kappa, theta) / Gamma(kappa) of the infinite model."""
+    for model in (PowerLawModel(1.5, 1.5), PowerLawModel(0.7, 2.5, eta=0.9)):
+        P, kappa = 30_000, (model.b - 1) / model.a
+        K = theta * float(model.crossover(P))
+        share = float((model.error(P=P, K=K) - model.error(P=P)) / model.error(K=K))
+        assert share == pytest.approx(float(mp.gammainc(kappa, theta) / mp.gamma(kappa)), rel=5e-3)
+
+
 @pytest.mark.parametrize(("a", "constant"), [(0.8, 1.8549), (1, 2 * math.log(2)), (1.5, 1.1053), (2, 1.0383), (3, 1.0022)])
 def test_the_variance_constant(a, constant):
     assert variance_constant(a) == pytest.approx(constant, rel=5e-5)
