@@ -141,13 +141,15 @@ for P, color, dash, marker in styles:
     axes[0].loglog(K, whole, color=PALETTE[color], ls=dash, marker="")
     axes[0].plot(turn, steep.error(P=P, K=turn), color=PALETTE[color], marker=marker, ms=7, ls="")
     direct_label(axes[0], K[-1] * 1.3, whole[-1], f"$P={P}$")
-    late = K >= 0.5 * turn
-    axes[1].semilogy(K[late] / turn, excess[late], color=PALETTE[color], ls=dash, marker=marker, markevery=6, ms=4, label=f"$P={P}$")
+    late = 0.5 * turn <= K
+    axes[1].semilogy(K[late] / turn, excess[late], color=PALETTE[color], ls=dash, marker=marker, markevery=6, ms=4,
+                     label=f"$P={P}$")  # fmt: skip
     rows += [{"P": P, "K": k, "error": e, "excess_over_floor": x} for k, e, x in zip(K, whole, excess, strict=True)]
 
 # %%
 K = np.geomspace(1, 1e6, 50)
-axes[0].loglog(K, steep.prefactors().steps * K ** (-1 / 3), color=PALETTE["black"], ls=(0, (1, 1)), marker="", lw=1.3)
+law = steep.prefactors().steps * K ** -steep.exponents().steps
+axes[0].loglog(K, law, color=PALETTE["black"], ls=(0, (1, 1)), marker="", lw=1.3)
 direct_label(axes[0], 2, 0.16, "fine dots: the law $A_KK^{-1/3}$\nmarkers: $K=n_*(P)$")
 axes[0].set(xlabel="steps $K$", ylabel="error $E$ (no unit)", xlim=(0.8, 2e7), ylim=(0.015, 3))
 axes[1].set(xlabel="$K/n_*(P)$ (steps over the crossover, linear axis)", ylabel="(error $-$ floor) / floor (no unit)",
@@ -158,7 +160,7 @@ fig.suptitle("One size after the other leaves the power law near its own $n_*(P)
 companion.save_figure(
     fig, "09-power-law-spectrum-crossover", badge="theory",
     alt="Above, error against steps for four sizes: each follows one power law and bends to its floor near its marked "
-    "crossover. Below, what is left over the floor against steps in units of the crossover: nearly one straight line, exponential.",
+    "crossover. Below, what is left over the floor against steps in units of the crossover: nearly one line, exponential.",
     data=rows,
 )  # fmt: skip
 

@@ -157,8 +157,8 @@ class PowerLawModel:
             return found
         if -kappa * math.log(self.eta) > 690:
             raise ValueError(
-                f"eta={self.eta:g} to the power -(b-1)/a = -{kappa:g} leaves the range of float64, and the sum beyond mode {CUTOFF} "
-                f"needs it; take a larger eta, a smaller (b-1)/a, or P <= {CUTOFF}"
+                f"eta={self.eta:g} to the power -(b-1)/a = -{kappa:g} leaves the range of float64, and the sum beyond mode "
+                f"{CUTOFF} needs it; take a larger eta, a smaller (b-1)/a, or P <= {CUTOFF}"
             )
 
         whole = _beta(kappa, steps + 1) * self.eta**-kappa / self.a

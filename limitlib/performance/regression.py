@@ -108,8 +108,8 @@ def ridge_risk(
     if left <= 0:
         return Equivalent(
             math.inf, kappa, math.inf,
-            f"N = {N:g} and {values.size} eigenvalues: ridge = {ridge:g} is too small for float64 to tell from 0 at the pole P = N; "
-            f"give a larger ridge",
+            f"N = {N:g} and {values.size} eigenvalues: ridge = {ridge:g} is too small for float64 to tell from 0 at the pole "
+            f"P = N; give a larger ridge",
         )  # fmt: skip
     amplification = 1 / left
     bias = float(np.sum(powers * (1 - share) ** 2))
@@ -148,8 +148,8 @@ def random_features_risk(
         raise ValueError(f"ridge={ridge!r} must be positive: without a ridge the risk is inf at P = N; take a small one")
 
     too_small = ValueError(
-        f"ridge={ridge!r} is too small for float64 at N={N:g}, P={P:g} and {values.size} eigenvalues: the equations have no root "
-        f"that it can tell from a pole; give a larger ridge"
+        f"ridge={ridge!r} is too small for float64 at N={N:g}, P={P:g} and {values.size} eigenvalues: the equations have no "
+        f"root that it can tell from a pole; give a larger ridge"
     )
 
     def equation(log_gamma: float) -> float:

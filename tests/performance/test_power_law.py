@@ -93,6 +93,8 @@ def test_extreme_parameters_against_an_independent_evaluation(a, b, eta, noise, 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(a=st.floats(0.3, 5), b=st.floats(1.001, 6), eta=st.floats(1e-6, 1 - 1e-6), x=st.floats(-9, 9))
+@example(a=0.5, b=2.0, eta=0.5, x=0.0)
+@example(a=1.0, b=2.0, eta=0.5, x=0.0)
 def test_constants_and_scaling_function_against_mpmath(a, b, eta, x):
     model = PowerLawModel(a, b, eta=eta)
     with mp.workdps(30):
@@ -101,7 +103,8 @@ def test_constants_and_scaling_function_against_mpmath(a, b, eta, x):
         steps = mp.gamma(kappa) / a * (2 * eta) ** -kappa
         learned = mp.gammainc(kappa, 2 * eta * x**-a) / a * (2 * eta) ** -kappa
         phi = learned + x ** (1 - b) / (b - 1)
-        v = mp.gamma(-1 / a) / a * (mp.mpf(2) ** (1 / a) - 2) if a != 1 else 2 * mp.log(2)
+        if a > 0.5:  # below, Gamma(-1/a) may have a pole, and the variance is infinite
+            v = mp.gamma(-1 / a) / a * (mp.mpf(2) ** (1 / a) - 2) if a != 1 else 2 * mp.log(2)
     assert model.prefactors().steps == pytest.approx(float(steps), rel=1e-9)
     assert float(model.scaling_function(float(x))) == pytest.approx(float(phi), rel=1e-9)
     if a > 0.5:
@@ -320,7 +323,7 @@ def test_huge_and_tiny_values_stay_in_range_or_are_refused():
     assert PowerLawModel(0.1, 2.0, eta=1e-300, noise=1.0).prefactors().variance == math.inf
     assert PowerLawModel(30.0, 40.0).scaling_function(1e-30) == math.inf == PowerLawModel(3.0, 2.0).crossover(1e300)
     assert PowerLawModel(1.0, 1e4).error(P=[0, 5], K=3) == pytest.approx([1.0, 2.0**-6], rel=1e-12)
-    with pytest.raises(ValueError, match="eta=1e-12 to the power .* take a larger eta"):
+    with pytest.raises(ValueError, match="eta=1e-12 to the power"):
         PowerLawModel(1.0, 40.0, eta=1e-12).error(P=100, K=3)
 
 
@@ -328,7 +331,8 @@ def test_the_frontier_of_a_huge_budget():
     """Sizes so large that float64 holds no neighbours: the constants of T6.5, and no window of all sizes in memory."""
     model = PowerLawModel(1.5, 2.0)
     front = model.frontier([1e25, 1e80, 1e300])
-    assert front.P / front.C**0.4 == pytest.approx(1.2027452456553407**0.6, rel=1e-6)
+    scaled = front.P / front.C**0.4
+    assert scaled == pytest.approx(1.1171312, rel=1e-6)
     assert front.error * front.C**0.4 == pytest.approx(1.1893294578892404, rel=1e-6)
 
 
