@@ -328,7 +328,7 @@ for x, color in ((1.2027452456553407**1.5, "blue"), (1.1319511460591858, "vermil
     direct_label(axes[1], 1.4e10, x + (0.1 if color == "blue" else -0.1), f"$x_*^a={x:.3f}$", color)
 axes[0].set(ylabel="value (no unit)", xlabel="compute $C=PK$ (modes times steps)", xlim=(60, 4e11))
 axes[1].set(ylabel="$P_*^a/K_*$ (no unit)", xlabel="compute $C=PK$ (modes times steps)", xlim=(60, 4e11), ylim=(0, 1.8))
-axes[0].set_title("dashed: $C^{2/5}$, $C^{3/5}$ and $C^{-2/5}$ with their constants", fontweight="normal")
+axes[0].set_title("$a=1.5,\\ b=2$; dashed: $C^{2/5}$, $C^{3/5}$ and $C^{-2/5}$ with their constants", fontweight="normal")
 axes[1].legend(loc="lower right")
 fig.suptitle("The compute-optimal size stays at the finite-size crossover:\n$P_*^a/K_*$ tends to a constant",
              x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
@@ -433,6 +433,7 @@ def draw(*parts):
     return np.random.default_rng([seed, *parts])
 
 
+# %%
 for P in (5, 20, 30, 60, 120, 400):
     values = np.ones(P)
     sim = pf.simulate_ridge(values, values / P, 40, noise=0.25, draws=S["ols"], rng=draw(1, P))
