@@ -155,13 +155,12 @@ class PowerLawModel:
         if not p.size:
             found[rows] = total
             return found
-        if -kappa * math.log(self.eta) > 690:
+        whole = _beta(kappa, steps + 1, scale=-kappa * math.log(self.eta)) / self.a
+        if not np.isfinite(whole).all():
             raise ValueError(
                 f"eta={self.eta:g} to the power -(b-1)/a = -{kappa:g} leaves the range of float64, and the sum beyond mode "
                 f"{CUTOFF} needs it; take a larger eta, a smaller (b-1)/a, or P <= {CUTOFF}"
             )
-
-        whole = _beta(kappa, steps + 1) * self.eta**-kappa / self.a
 
         def integral_beyond(x: Any) -> Array:
             # Substituting u = x^-a turns the integral from x to infinity into an incomplete beta function.
@@ -346,16 +345,20 @@ def _head(term: Callable[[int], Array], p: Array) -> Array:
     return total
 
 
-def _beta(first: float, second: Array) -> Array:
-    """Euler's beta function for second >= 1 up to any size; differences of log-gammas would lose the digits of their size."""
+def _beta(first: float, second: Array, *, scale: float) -> Array:
+    """e^scale times Euler's beta function for second >= 1 up to any size, in one exponential.
+
+    Differences of log-gammas would lose the digits of their size.
+    """
     shift = 20.0
     z = second + shift
     stirling = [special.bernoulli(10)[2 * i] / (2 * i * (2 * i - 1)) for i in range(1, 6)]
     correction = sum(c * ((z + first) ** (1 - 2 * i) - z ** (1 - 2 * i)) for i, c in enumerate(stirling, 1))
     grows = (z + first - 0.5) * np.log1p(first / z) + first * np.log(z) - first + correction  # log Gamma(z + first) / Gamma(z)
-    ratio = np.exp(special.gammaln(first) - grows)
-    for i in range(int(shift)):
-        ratio = ratio * (1 + first / (second + i))
+    with np.errstate(over="ignore"):
+        ratio = np.exp(special.gammaln(first) - grows + scale)
+        for i in range(int(shift)):
+            ratio = ratio * (1 + first / (second + i))
     return ratio
 
 

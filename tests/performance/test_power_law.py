@@ -82,6 +82,7 @@ POWERS = st.one_of(st.floats(-3, 2), st.floats(0, 12))
 @example(a=0.5, b=1.001, eta=1e-6, noise=0.0, n=0.0, p=math.inf, k=5.471)
 @example(a=0.6, b=2.4993, eta=0.5, noise=1.0, n=100.0, p=11.997, k=5.676)
 @example(a=1.0, b=6.0, eta=1 - 1e-9, noise=0.0, n=0.0, p=math.inf, k=5.62)
+@example(a=0.51, b=40.0, eta=0.1, noise=0.0, n=0.0, p=8.333, k=5.496)
 @example(a=5.0, b=1.001, eta=0.5, noise=1.0, n=3.0, p=12.0, k=12.0)
 def test_extreme_parameters_against_an_independent_evaluation(a, b, eta, noise, n, p, k):
     if math.isinf(p) and a <= 0.5:
