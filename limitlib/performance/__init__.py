@@ -9,13 +9,20 @@ from limitlib.performance.limits import PathLimit, iterated_limit, judge, limit_
 from limitlib.performance.power_law import Exponents, Frontier, PowerLawModel, Prefactors, variance_constant
 from limitlib.performance.regression import (
     Equivalent,
-    Simulated,
     least_squares_risk,
     one_pass_sgd_risk,
     random_features_risk,
     ridge_risk,
+    sgd_step_limit,
+    why_least_squares_infinite,
+    why_sgd_diverges,
+)
+from limitlib.performance.simulation import (
+    Simulated,
+    gradient_descent_risk,
     simulate_one_pass_sgd,
     simulate_ridge,
+    simulate_sequence_model,
 )
 from limitlib.performance.spectral import DecayLaw, PowerLawMass, SpectralMeasure
 
@@ -34,6 +41,7 @@ __all__ = [
     "SpectralMeasure",
     "collapse_depth",
     "decompose",
+    "gradient_descent_risk",
     "injected_bound",
     "iterated_limit",
     "judge",
@@ -44,10 +52,14 @@ __all__ = [
     "pl_bound",
     "random_features_risk",
     "ridge_risk",
+    "sgd_step_limit",
     "simulate_one_pass_sgd",
     "simulate_ridge",
+    "simulate_sequence_model",
     "untied_entropy",
     "variance_constant",
+    "why_least_squares_infinite",
+    "why_sgd_diverges",
 ]
 
 for _name in __all__:  # one public address, limitlib.performance, in pickles, tracebacks and the documentation

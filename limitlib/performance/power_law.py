@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from limitlib.performance.checks import above, at_least, count, real
+
 Array = NDArray[np.float64]
 
 CUTOFF = 64  # terms summed one by one
 ORDER = 8  # Euler-Maclaurin corrections: derivatives of order 1, 3, ..., 2 ORDER - 1
-CHUNK = 200_000  # elements treated at a time, so that memory stays bounded
+CHUNK = 25_000  # elements treated at a time, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,7 @@ class PowerLawModel:
 
     def __post_init__(self) -> None:
         for name in ("a", "b", "eta", "noise"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-                raise TypeError(f"{name}={value!r} must be a real number")
-            if not math.isfinite(value):
-                raise ValueError(f"{name}={value!r} must be finite")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, real(name, getattr(self, name)))
         if self.a <= 0:
             raise ValueError(f"a={self.a} must be positive: eigenvalues j^-a have to decay")
         if self.b <= 1:
@@ -99,19 +96,13 @@ class PowerLawModel:
     # ------------------------------------------------------------------------------------------------------------ the error
 
     def error(self, N: ArrayLike = math.inf, P: ArrayLike = math.inf, K: ArrayLike = math.inf) -> Array:
-        """The error E(N, P, K), broadcast over its arguments; float64, relative error below 1e-9.
+        """The error E(N, P, K), broadcast over its arguments; float64, relative error below 1e-9 (above 1e-290).
 
         N > 0: samples. P: whole numbers >= 0. K >= 0: steps, not necessarily whole. All may be inf. The result is inf where
-        the variance is: noise > 0, N finite, P infinite, and K infinite or (K > 0 and a <= 1/2). Raises ValueError for
-        anything outside these ranges. Theorem T6.4.
+        the variance is, and :meth:`why_infinite` says why. Raises ValueError for anything outside these ranges and where
+        eta^(-(b-1)/a) leaves the range of float64, TypeError for what is no number. Theorem T6.4.
         """
-        n, p, k = (np.asarray(v, dtype=float) for v in (N, P, K))
-        for name, value, low in (("N", n, 0.0), ("P", p, 0.0), ("K", k, 0.0)):
-            if np.isnan(value).any() or (value < low).any() or (name == "N" and (value == 0).any()):
-                bad = value[~(value >= low)] if (~(value >= low)).any() else value[value == 0]
-                raise ValueError(f"{name} must be {'positive' if name == 'N' else 'at least 0'}; got {bad.flat[0]!r}")
-        if (np.isfinite(p) & (p != np.floor(p))).any():
-            raise ValueError(f"P counts modes, so it must be whole; got {p[np.isfinite(p) & (p != np.floor(p))].flat[0]!r}")
+        n, p, k = above("N", N, 0), _sizes(P), at_least("K", K, 0)
         n, p, k = np.broadcast_arrays(n, p, k)
         found = np.empty(n.shape)
         flat, parts = found.reshape(-1), [v.reshape(-1) for v in (n, p, k)]
@@ -124,8 +115,32 @@ class PowerLawModel:
         total = self._learned(p, k) + np.where(np.isfinite(p), special.zeta(self.b, np.where(np.isfinite(p), p, 0.0) + 1), 0.0)
         rows = np.isfinite(n) & (k > 0) & (p > 0) if self.noise else np.zeros(n.shape, dtype=bool)
         if rows.any():
-            total[rows] += self.noise / n[rows] * self._variance(p[rows], k[rows])
+            with np.errstate(over="ignore"):
+                total[rows] += self.noise * self._variance(p[rows], k[rows]) / n[rows]
         return total
+
+    def why_infinite(self, N: float = math.inf, P: float = math.inf, K: float = math.inf) -> str:
+        """Why E(N, P, K) is inf, and what would make it finite, in words; "" where it is finite. Scalars, as in :meth:`error`.
+
+        >>> PowerLawModel(1.5, 2.0, noise=1.0).why_infinite(N=100, P=50)
+        ''
+        """
+        error = self.error(N, P, K)
+        if error.shape != ():
+            raise ValueError(f"N, P and K must be single numbers, since the reason is one sentence; got shape {error.shape}")
+        if np.isfinite(error):
+            return ""
+        if math.isinf(float(P)) and math.isinf(float(K)):
+            return (
+                f"P = inf and K = inf: infinitely many modes are fitted to the noise and each adds the variance noise/N = "
+                f"{self.noise / float(N):g}; stop after finitely many steps (stopping_time), or keep finitely many modes"
+            )
+        if math.isinf(float(P)) and self.a <= 0.5:
+            return (
+                f"P = inf and a = {self.a:g} <= 1/2: already the first step adds a variance proportional to sum j^(-2a), "
+                f"which diverges; take a > 1/2 or keep finitely many modes"
+            )
+        return f"the variance noise/N = {self.noise:g}/{float(N):g} per mode leaves the range of float64; take a larger N"
 
     def _learned(self, p: Array, k: Array) -> Array:
         """Sum over j <= P of j^-b (1 - eta j^-a)^(2K)."""
@@ -137,11 +152,21 @@ class PowerLawModel:
         beyond = p > CUTOFF
         p, steps = p[beyond], steps[beyond]
         kappa = (self.b - 1) / self.a
+        if not p.size:
+            found[rows] = total
+            return found
+        whole = _beta(kappa, steps + 1, scale=-kappa * math.log(self.eta)) / self.a
+        if not np.isfinite(whole).all():
+            raise ValueError(
+                f"eta={self.eta:g} to the power -(b-1)/a = -{kappa:g} leaves the range of float64, and the sum beyond mode "
+                f"{CUTOFF} needs it; take a larger eta, a smaller (b-1)/a, or P <= {CUTOFF}"
+            )
 
         def integral_beyond(x: Any) -> Array:
             # Substituting u = x^-a turns the integral from x to infinity into an incomplete beta function.
-            u = np.where(np.isinf(x), 0.0, self.eta * np.asarray(x, dtype=float) ** -self.a)
-            return special.betainc(kappa, steps + 1, u) * special.beta(kappa, steps + 1) * self.eta**-kappa / self.a
+            x = np.asarray(x, dtype=float)
+            u = self.eta * x**-self.a  # 0 for x = inf
+            return np.where(steps * u < 1e-18, x ** (1 - self.b) / (self.b - 1), special.betainc(kappa, steps + 1, u) * whole)
 
         series = partial(_power_series, self.a, self.b, self.eta, steps)
         total[beyond] += integral_beyond(CUTOFF) - integral_beyond(p) + _corrections(series, p)
@@ -159,12 +184,14 @@ class PowerLawModel:
         p, k = p[beyond], k[beyond]
 
         def series(x: Any) -> list[Array]:
-            once, twice = (_power_series(self.a, 0.0, self.eta, m * k, x) for m in (1, 2))
-            return [t - 2 * o for o, t in zip(once, twice, strict=True)]  # the constant 1 drops out of every derivative
+            learned = [-c for c in _power_series(self.a, 0.0, self.eta, k, x)]
+            learned[0] = -np.expm1(k * np.log1p(-self.eta * np.asarray(x, dtype=float) ** -self.a))  # keeps its digits if small
+            square: list[Any] = [learned[0] ** 2] + [0.0] * (2 * ORDER - 1)
+            for i in range(1, 2 * ORDER, 2):  # the formula asks for odd derivatives only
+                square[i] = 2 * sum(learned[j] * learned[i - j] for j in range((i + 1) // 2))
+            return square
 
-        ends = _corrections(series, p)
-        # The formula's (f(P) - f(CUTOFF)) / 2 lacks nothing: the constant 1 cancels between the two ends for finite P.
-        total[beyond] += _variance_integral(self.a, self.eta, p, k) + ends - np.where(np.isinf(p), 0.5, 0.0)
+        total[beyond] += _variance_integral(self.a, self.eta, p, k) + _corrections(series, p)
         found[rows] = total
         return found
 
@@ -178,8 +205,9 @@ class PowerLawModel:
     def prefactors(self) -> Prefactors:
         """The constants in front of the power laws of T6.4, exact."""
         a, kappa = self.a, (self.b - 1) / self.a
-        steps = math.gamma(kappa) / a * (2 * self.eta) ** -kappa
-        return Prefactors(steps, 1 / (self.b - 1), variance_constant(a) * self.eta ** (1 / a))
+        with np.errstate(over="ignore"):
+            steps = float(np.exp(special.gammaln(kappa) - kappa * math.log(2 * self.eta)) / a)
+        return Prefactors(steps, 1 / (self.b - 1), variance_constant(a) * self.eta ** (1 / a) if a > 0.5 else math.inf)
 
     def scaling_function(self, x: ArrayLike) -> Array:
         """Phi(x), the limit of E(P, K) K^kappa with P = x K^(1/a), for x > 0. T6.4 (3).
@@ -187,25 +215,31 @@ class PowerLawModel:
         It behaves like x^(1-b) / (b - 1) for small x (size is the bottleneck) and tends to the steps' prefactor for large x.
         Raises ValueError for x <= 0.
         """
-        x = np.asarray(x, dtype=float)
-        if not (x > 0).all():
-            raise ValueError("x must be positive: it is P / K^(1/a)")
+        x = above("x", x, 0, "it is P / K^(1/a)")
         kappa = (self.b - 1) / self.a
-        learned = self.prefactors().steps * special.gammaincc(kappa, 2 * self.eta * x**-self.a)
-        return learned + x ** (1 - self.b) / (self.b - 1)
+        with np.errstate(over="ignore"):  # beyond the range of float64 the value is inf
+            learned = self.prefactors().steps * special.gammaincc(kappa, 2 * self.eta * x**-self.a)
+            return np.asarray(learned + x ** (1 - self.b) / (self.b - 1))
 
     def crossover(self, P: ArrayLike) -> Array:
-        """Steps P^a / (2 eta) after which a model of size P leaves the power law for an exponential. T6.4 (4)."""
-        return np.asarray(P, dtype=float) ** self.a / (2 * self.eta)
+        """Steps P^a / (2 eta) after which a model of size P leaves the power law for an exponential. T6.4 (4).
+
+        P: whole numbers >= 0, any shape; inf gives inf. Raises ValueError for anything else.
+        """
+        with np.errstate(over="ignore"):
+            return np.asarray(_sizes(P) ** self.a / (2 * self.eta))
 
     def frontier(self, C: ArrayLike) -> Frontier:
         """The size P (whole) and steps K = C / P of least error E(inf, P, K) for each budget C = P K >= 1. T6.5.
 
-        Raises ValueError for a budget below 1 or not finite.
+        Near the minimum the error is flat, so sizes beyond about 1e8 are exact to half the digits of float64 only, the error
+        to all of them. Raises ValueError for a budget below 1 or not finite.
         """
-        budget = np.asarray(C, dtype=float)
-        if not (np.isfinite(budget) & (budget >= 1)).all():
-            raise ValueError("C must hold finite budgets of at least 1 (one mode, one step)")
+        budget = at_least("C", C, 1, "a budget buys one mode and one step at least")
+        if np.isinf(budget).any():
+            raise ValueError("C must be finite: the frontier of an infinite budget is P = K = inf")
+        if not budget.size:
+            return Frontier(budget, budget.copy(), budget.copy(), budget.copy())
         flat = budget.reshape(-1)
 
         def error(size: Array) -> Array:
@@ -221,7 +255,11 @@ class PowerLawModel:
             if (below == low).all() and (above == high).all():
                 break
             low, high = below, above
-        window = np.minimum(low[:, None] + np.arange(int((high - low).max()) + 1), high[:, None])
+        width = (high - low).max()
+        if width < 4096:  # every whole size between the two
+            window = np.minimum(low[:, None] + np.arange(int(width) + 1), high[:, None])
+        else:  # sizes near 1e15, where float64 tells neither sizes nor errors apart any further
+            window = sizes
         values = error(window)
         best = values.argmin(axis=1)
         size, least = window[rows, best], values[rows, best]
@@ -232,11 +270,9 @@ class PowerLawModel:
         """Steps K (a real number) at which the error of an infinite model on N samples is least. T6.4 (6).
 
         inf where nothing is lost by going on (noise = 0 or N infinite); 0 for a <= 1/2, where the first step already adds
-        infinite variance. Raises ValueError for N <= 0.
+        infinite variance. Found by refining a grid in log K, to about 1e-7 relative. Raises ValueError for N <= 0.
         """
-        samples = np.asarray(N, dtype=float)
-        if not (samples > 0).all():
-            raise ValueError("N must be positive")
+        samples = above("N", N, 0, "without a sample there is nothing to stop")
         if self.noise == 0:
             return np.full(samples.shape, np.inf)
         if self.a <= 0.5:
@@ -246,10 +282,14 @@ class PowerLawModel:
         found = np.full(flat.size, np.inf)
         if finite.size:
             kappa, front = self.exponents().steps, self.prefactors()
-            guess = (kappa * self.a * front.steps * finite / (self.noise * front.variance)) ** (self.a / self.b)
-            low, high = np.log(guess) - 8.0, np.log(guess) + 8.0
+            signal = np.log(finite / self.noise)
+            # Many samples: the asymptotic rule. Few: a first small step already pays less than it costs, K ~ N / noise.
+            late = (np.log(kappa * self.a * front.steps / front.variance) + signal) * self.a / self.b
+            early = signal - math.log(self.eta)
+            low, high = np.minimum(late, early) - 8.0, np.maximum(late, early) + 8.0
+            low, high = np.clip(low, -740.0, 680.0), np.clip(high, -730.0, 690.0)  # exp of them stays in float64
             rows = np.arange(finite.size)
-            for _ in range(18):  # each round divides the interval by 8
+            while (high - low).max() > 1e-9 * (1 + np.abs(high).max()):
                 steps = np.linspace(low, high, 17, axis=1)
                 best = self.error(N=finite[:, None], K=np.exp(steps)).argmin(axis=1)
                 low, high = steps[rows, np.maximum(best - 1, 0)], steps[rows, np.minimum(best + 1, 16)]
@@ -258,9 +298,7 @@ class PowerLawModel:
 
     def spectrum(self, modes: int) -> tuple[Array, Array]:
         """Eigenvalues j^-a and energies j^-b of the first modes, each of shape (modes,). Raises ValueError for modes < 1."""
-        if modes < 1:
-            raise ValueError(f"modes={modes} must be at least 1")
-        j = np.arange(1.0, modes + 1)
+        j = np.arange(1.0, count("modes", modes, 1) + 1)
         return j**-self.a, j**-self.b
 
     def effective_dimension(self, ridge: ArrayLike) -> Array:
@@ -268,9 +306,7 @@ class PowerLawModel:
 
         Raises ValueError for ridge <= 0. Relative error below 1e-9.
         """
-        ridge = np.asarray(ridge, dtype=float)
-        if not (ridge > 0).all():
-            raise ValueError("ridge must be positive: without it every mode is free")
+        ridge = above("ridge", ridge, 0, "without it every mode is free")
         if self.a <= 1:
             return np.full(ridge.shape, np.inf)
         return _ridge_sum(self.a, ridge)
@@ -282,13 +318,21 @@ def variance_constant(a: float) -> float:
     >>> round(variance_constant(1.5), 4)
     1.1053
     """
-    if a <= 0.5:
+    if real("a", a, least=0, exclusive=True) <= 0.5:
         return math.inf
     s = 1 / a  # written so that the removable singularity at a = 1 is harmless
     return 2 * math.gamma(2 - s) * math.log(2) * float(special.exprel((s - 1) * math.log(2)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ sums
+
+
+def _sizes(P: ArrayLike) -> Array:
+    sizes = at_least("P", P, 0)
+    broken = np.isfinite(sizes) & (sizes != np.floor(sizes))
+    if broken.any():
+        raise ValueError(f"P counts modes, so it must be whole; got {sizes[broken].flat[0]:g}")
+    return sizes
 
 
 def _head(term: Callable[[int], Array], p: Array) -> Array:
@@ -299,6 +343,23 @@ def _head(term: Callable[[int], Array], p: Array) -> Array:
         for j in range(1, int(min(p.max(), CUTOFF)) + 1):
             total += term(j) if j <= shortest else np.where(j <= p, term(j), 0.0)
     return total
+
+
+def _beta(first: float, second: Array, *, scale: float) -> Array:
+    """e^scale times Euler's beta function for second >= 1 up to any size, in one exponential.
+
+    Differences of log-gammas would lose the digits of their size.
+    """
+    shift = 20.0
+    z = second + shift
+    stirling = [special.bernoulli(10)[2 * i] / (2 * i * (2 * i - 1)) for i in range(1, 6)]
+    correction = sum(c * ((z + first) ** (1 - 2 * i) - z ** (1 - 2 * i)) for i, c in enumerate(stirling, 1))
+    grows = (z + first - 0.5) * np.log1p(first / z) + first * np.log(z) - first + correction  # log Gamma(z + first) / Gamma(z)
+    with np.errstate(over="ignore"):
+        ratio = np.exp(special.gammaln(first) - grows + scale)
+        for i in range(int(shift)):
+            ratio = ratio * (1 + first / (second + i))
+    return ratio
 
 
 def _binomials(power: float) -> list[float]:
@@ -329,11 +390,11 @@ def _power_series(a: float, b: float, eta: float, steps: Array, x: Any) -> list[
 
 def _ridge_series(a: float, ridge: Array, x: float) -> list[Array]:
     """Taylor coefficients in t of 1 / (1 + ridge (x (1 + t))^a)."""
-    w = ridge * x**a
-    inner = [1 + w] + [w * c for c in _binomials(a)[1:]]
-    found = [1 / inner[0]]
+    small = x**-a / ridge  # of which 1 / (1 + 1/small) is taken: neither overflows
+    found = [small / (1 + small)]
+    inner = [c / (1 + small) for c in _binomials(a)]
     for i in range(1, 2 * ORDER):
-        found.append(-sum(inner[k] * found[i - k] for k in range(1, i + 1)) / inner[0])
+        found.append(-sum(inner[k] * found[i - k] for k in range(1, i + 1)))
     return found
 
 
@@ -341,7 +402,7 @@ def _end(series: list[Array], x: Any) -> Array:
     """What the Euler-Maclaurin formula takes from one end: f/2 and the odd derivatives with the Bernoulli numbers."""
     numbers = special.bernoulli(2 * ORDER)
     return series[0] / 2 + sum(
-        numbers[2 * k] / (2 * k) * series[2 * k - 1] / np.asarray(x, dtype=float) ** (2 * k - 1) for k in range(1, ORDER + 1)
+        numbers[2 * k] / (2 * k) * series[2 * k - 1] * np.asarray(x, dtype=float) ** -(2 * k - 1) for k in range(1, ORDER + 1)
     )
 
 
@@ -353,7 +414,10 @@ def _corrections(series: Callable[[Any], list[Array]], p: Array) -> Array:
 
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
-SATURATED, LINEAR = 45.0, 0.05  # of z = -K log(1 - eta x^-a): above the first 1 - e^-z is 1, below the second a series is short
+#: Of z = -K log(1 - eta x^-a): above it 1 - e^-z is 1 in float64.
+SATURATED = 45.0
+#: Of z and of eta x^-a: below it a dozen terms of a power series are enough.
+SMALL = 0.05
 
 
 def _variance_integral(a: float, eta: float, p: Array, k: Array) -> Array:
@@ -361,27 +425,34 @@ def _variance_integral(a: float, eta: float, p: Array, k: Array) -> Array:
     if not p.size:
         return np.zeros(0)
     with np.errstate(divide="ignore"):
-        turns = [np.clip((eta / -np.expm1(-z / k)) ** (1 / a), CUTOFF, p) for z in (SATURATED, LINEAR)]
+        turns = [np.clip((eta / w) ** (1 / a), CUTOFF, p)
+                 for w in (-np.expm1(-SATURATED / k), np.minimum(-np.expm1(-SMALL / k), SMALL))]  # fmt: skip
     flat_end, series_start = turns
     low, high = np.log(flat_end), np.log(series_start)
-    x = np.exp((high + low)[:, None] / 2 + (high - low)[:, None] / 2 * NODES)
-    middle = (x * np.expm1(k[:, None] * np.log1p(-eta * x**-a)) ** 2) @ WEIGHTS * (high - low) / 2
-    z = k * eta * series_start**-a
+    middle, rows = np.zeros_like(k), high > low
+    half, some = (high[rows] - low[rows]) / 2, k[rows]
+    centre, sums = low[rows] + half, np.zeros_like(some)
+    for node, weight in zip(NODES.tolist(), WEIGHTS.tolist(), strict=True):  # one vector at a time stays in the cache
+        log_x = centre + node * half
+        sums += weight * np.exp(log_x) * np.expm1(some * np.log1p(-eta * np.exp(-a * log_x))) ** 2
+    middle[rows] = sums * half
+    w = eta * series_start**-a
     with np.errstate(invalid="ignore"):
         span = np.log(p / series_start)
-    once, twice, rest = np.ones_like(k), np.ones_like(k), np.zeros_like(k)
-    for m in range(1, 13):
-        once, twice = once * -(1 - (m - 1) / k) / m, twice * -(2 - (m - 1) / k) / m
-        if m >= 2:
-            grows = 1 - a * m
-            with np.errstate(invalid="ignore", over="ignore"):
-                length = np.where(np.isinf(p), -1 / grows if grows else np.inf, span * special.exprel(grows * span))
-            rest += (twice - 2 * once) * z**m * series_start * length
+    terms, rest = [k * w], np.zeros_like(k)  # of 1 - (1 - w)^K, by powers of w
+    for m in range(2, 15):
+        square = sum(terms[i] * terms[m - 2 - i] for i in range(m - 1))
+        terms.append(terms[-1] * (m - 1 - k) / m * w)
+        grows = 1 - a * m
+        with np.errstate(invalid="ignore", over="ignore"):
+            length = np.where(np.isinf(p), -1 / grows if grows else np.inf, span * special.exprel(grows * span))
+        rest += square * series_start * length
     return (flat_end - CUTOFF) + middle + rest
 
 
 def _ridge_sum(a: float, ridge: Array) -> Array:
-    head = sum(1 / (1 + ridge * float(j) ** a) for j in range(1, CUTOFF + 1))
+    share = [float(j) ** -a / ridge for j in range(1, CUTOFF + 1)]
+    head = sum(x / (1 + x) for x in share)
     s = 1 / a
-    integral = special.betainc(1 - s, s, 1 / (1 + ridge * CUTOFF**a)) * special.beta(1 - s, s) * s * ridge**-s
+    integral = special.betainc(1 - s, s, share[-1] / (1 + share[-1])) * special.beta(1 - s, s) * s * ridge**-s
     return head + integral - _end(_ridge_series(a, ridge, float(CUTOFF)), CUTOFF)

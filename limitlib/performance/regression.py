@@ -1,4 +1,4 @@
-"""Linear regression with N samples: exact risks, deterministic equivalents, one-pass SGD; and the simulation beside each.
+"""Linear regression with N samples: exact risks, deterministic equivalents, one-pass SGD. Simulations stand in ``simulation``.
 
 A *spectrum* is ``eigenvalues`` (of the feature covariance, positive) and ``energies`` c_j^2 = eigenvalue times squared
 coefficient of the target, so that the error of the zero predictor is their sum. Gaussian features throughout. All risks
@@ -14,24 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
+from limitlib.performance.checks import at_least, count, real, real_array
+
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """Risks of independent draws, float64 (draws,): an ESTIMATE of their mean, with its standard error."""
-
-    values: Array
-
-    @property
-    def mean(self) -> float:
-        """Mean over the draws."""
-        return float(self.values.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Sample standard deviation over the root of the number of draws."""
-        return float(self.values.std(ddof=1) / math.sqrt(self.values.size))
 
 
 @dataclass(frozen=True)
@@ -39,17 +24,22 @@ class Equivalent:
     """A deterministic equivalent: what the risk tends to as sizes grow in proportion; neither a bound nor a sample mean.
 
     risk: excess risk. kappa: effective ridge. amplification: 1 / (1 - overfitting), the factor on bias and noise.
+    reason: why the risk is inf and what would make it finite; "" where it is finite.
     """
 
     risk: float
     kappa: float
     amplification: float
+    reason: str = ""
 
 
-def _spectrum(eigenvalues: ArrayLike, energies: ArrayLike) -> tuple[Array, Array]:
-    values, powers = np.asarray(eigenvalues, dtype=float), np.asarray(energies, dtype=float)
+def spectrum_of(eigenvalues: ArrayLike, energies: ArrayLike) -> tuple[Array, Array]:
+    """Both as float64 vectors of one length; ValueError unless eigenvalues are positive, energies >= 0, all finite."""
+    values, powers = real_array("eigenvalues", eigenvalues), real_array("energies", energies)
     if values.ndim != 1 or values.shape != powers.shape or not values.size:
-        raise ValueError(f"eigenvalues and energies must be vectors of one length; got {values.shape} and {powers.shape}")
+        raise ValueError(
+            f"eigenvalues and energies must be vectors of one length, at least 1; got {values.shape} and {powers.shape}"
+        )
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueError("eigenvalues must be positive and finite")
     if not (np.isfinite(powers).all() and (powers >= 0).all()):
@@ -57,30 +47,40 @@ def _spectrum(eigenvalues: ArrayLike, energies: ArrayLike) -> tuple[Array, Array
     return values, powers
 
 
-def _positive(**named: float) -> None:
-    for name, value in named.items():
-        if not value > 0:
-            raise ValueError(f"{name}={value!r} must be positive")
-
-
 def least_squares_risk(N: ArrayLike, P: ArrayLike, *, signal: float = 1.0, noise: float = 1.0) -> Array:
     """Exact mean excess risk of (minimum-norm) least squares, N samples, P isotropic Gaussian features.
 
-    signal: |beta|^2; noise: its variance. Broadcasts. For P <= N - 2: noise P / (N - P - 1). For P >= N + 2:
-    signal (1 - N/P) + noise N / (P - N - 1). For |P - N| <= 1 the mean is inf (noise > 0, or P > N by one). Raises ValueError
-    for N or P below 1. Hastie et al. 2022; counterexample C3.2.
+    signal: |beta|^2; noise: its variance. Broadcasts over N and P >= 1. For P <= N - 2: noise P / (N - P - 1). For P >= N + 2:
+    signal (1 - N/P) + noise N / (P - N - 1). For |P - N| <= 1 the mean is inf if noise > 0, and
+    :func:`why_least_squares_infinite` says why. Raises ValueError for N or P below 1, or signal or noise below 0. Hastie et
+    al. 2022; counterexample C3.2.
 
     >>> round(float(least_squares_risk(40, 5, noise=0.25)), 6)
     0.036765
     """
-    n, p = np.broadcast_arrays(np.asarray(N, dtype=float), np.asarray(P, dtype=float))
-    if not ((n >= 1) & (p >= 1)).all():
-        raise ValueError("N and P must be at least 1")
+    n, p = np.broadcast_arrays(at_least("N", N, 1), at_least("P", P, 1))
+    signal, noise = real("signal", signal, least=0), real("noise", noise, least=0)
+    if (np.isinf(n) & np.isinf(p)).any():
+        raise ValueError("N and P must not both be inf: the risk depends on their ratio; let one of them be finite")
     with np.errstate(divide="ignore", invalid="ignore"):
         under = noise * p / (n - p - 1) if noise else np.zeros(n.shape)
         over = signal * (1 - n / p) + (noise * n / (p - n - 1) if noise else 0.0)
     middle = np.full(n.shape, np.inf) if noise else np.where(p > n, signal * (1 - n / p), 0.0)
     return np.where(p <= n - 2, under, np.where(p >= n + 2, over, middle))
+
+
+def why_least_squares_infinite(N: float, P: float, *, signal: float = 1.0, noise: float = 1.0) -> str:
+    """Why :func:`least_squares_risk` is inf at one (N, P), and what would make it finite; "" where it is finite.
+
+    >>> why_least_squares_infinite(40, 20)
+    ''
+    """
+    if np.isfinite(least_squares_risk(N, P, signal=signal, noise=noise)).all():
+        return ""
+    return (
+        f"|P - N| <= 1 (N = {N:g}, P = {P:g}): the smallest singular value of the design comes so close to 0 that the mean of "
+        f"the noise term does not exist, though its median does; take |P - N| >= 2, add a ridge, or report a median"
+    )
 
 
 def ridge_risk(
@@ -89,18 +89,29 @@ def ridge_risk(
     """Deterministic equivalent of ridge regression on N samples; ``ridge`` multiplies |w|^2 beside the SUM of squares.
 
     kappa solves N = sum l / (l + kappa) + ridge / kappa. With ridge = 0 and at most N eigenvalues, kappa = 0 and the result is
-    that of ordinary least squares, inf where N equals their number (P = N). Raises ValueError for N <= 0, ridge < 0 or
-    noise < 0. Bordelon, Canatar and Pehlevan 2020; Hastie et al. 2022.
+    that of ordinary least squares; where N equals their number (P = N) and noise > 0 it is inf, with the reason. Raises
+    ValueError for N <= 0, ridge < 0, noise < 0 or anything infinite. Bordelon, Canatar and Pehlevan 2020; Hastie et al. 2022.
     """
-    values, powers = _spectrum(eigenvalues, energies)
-    _positive(N=N)
-    if ridge < 0 or noise < 0:
-        raise ValueError(f"ridge={ridge} and noise={noise} must be at least 0")
+    values, powers = spectrum_of(eigenvalues, energies)
+    N, ridge, noise = real("N", N, least=0, exclusive=True), real("ridge", ridge, least=0), real("noise", noise, least=0)
     kappa = _kappa(values, N, ridge)
     if kappa == 0.0 and values.size >= N:
-        return Equivalent(math.inf, 0.0, math.inf)
+        if noise == 0.0:  # as many samples as modes and no noise: the target itself
+            return Equivalent(0.0, 0.0, math.inf)
+        return Equivalent(
+            math.inf, 0.0, math.inf,
+            f"P = N: {values.size} eigenvalues and as many samples with ridge = 0 fit the noise exactly and amplify it without "
+            f"bound; give ridge > 0, or N other than {values.size}",
+        )  # fmt: skip
     share = values / (values + kappa)
-    amplification = 1 / (1 - float(np.sum(share**2)) / N)
+    left = 1 - float(np.sum(share**2)) / N
+    if left <= 0:
+        return Equivalent(
+            math.inf, kappa, math.inf,
+            f"N = {N:g} and {values.size} eigenvalues: ridge = {ridge:g} is too small for float64 to tell from 0 at the pole "
+            f"P = N; give a larger ridge",
+        )  # fmt: skip
+    amplification = 1 / left
     bias = float(np.sum(powers * (1 - share) ** 2))
     return Equivalent(amplification * (bias + noise) - noise, kappa, amplification)
 
@@ -127,15 +138,24 @@ def random_features_risk(
 
     Two coupled equations: N = z + ridge / kappa and P = z + P kappa / gamma, where z = sum l / (l + gamma). ``ridge``
     multiplies |w|^2 beside the sum of squares; the kernel is the mean over P features. Raises ValueError unless N, P and
-    ridge are positive and noise >= 0. Simon et al. 2024.
+    ridge are positive and finite and noise >= 0; with ridge = 0 the risk may be inf (P = N), so none is computed; nor with a
+    ridge so small that float64 can't tell it from 0. Simon et al. 2024.
     """
-    values, powers = _spectrum(eigenvalues, energies)
-    _positive(N=N, P=P, ridge=ridge)
-    if noise < 0:
-        raise ValueError(f"noise={noise} must be at least 0")
+    values, powers = spectrum_of(eigenvalues, energies)
+    N, P = real("N", N, least=0, exclusive=True), real("P", P, least=0, exclusive=True)
+    noise = real("noise", noise, least=0)
+    if real("ridge", ridge, least=0) == 0.0:
+        raise ValueError(f"ridge={ridge!r} must be positive: without a ridge the risk is inf at P = N; take a small one")
+
+    too_small = ValueError(
+        f"ridge={ridge!r} is too small for float64 at N={N:g}, P={P:g} and {values.size} eigenvalues: the equations have no "
+        f"root that it can tell from a pole; give a larger ridge"
+    )
 
     def equation(log_gamma: float) -> float:
         gamma = math.exp(log_gamma)
+        if gamma == 0.0:
+            raise too_small
         z = float(np.sum(values / (values + gamma)))
         # kappa = gamma (P - z) / P from the second equation; into the first one
         return z + ridge * P / (gamma * (P - z)) - N if z < P else math.inf
@@ -149,6 +169,8 @@ def random_features_risk(
     # z < P on [low, high], except perhaps near low: halve into the region where the equation is finite.
     while math.isinf(equation(low)):
         middle = (low + high) / 2
+        if not low < middle < high:
+            raise too_small
         if equation(middle) > 0:
             low = middle
         else:
@@ -159,7 +181,49 @@ def random_features_risk(
     kappa = gamma * (P - z) / P
     amplification = 1 / (1 - (q * (P - 2 * z) + z**2) / (N * (P - q)))
     bias = float(np.sum((gamma / (values + gamma) - kappa * values / (values + gamma) ** 2 * P / (P - q)) * powers))
-    return Equivalent(amplification * (bias + noise) - noise, kappa, amplification)
+    return Equivalent(max(amplification * (bias + noise) - noise, 0.0), kappa, amplification)
+
+
+def kept_modes(P: int | None, modes: int) -> int:
+    """The number of modes kept: all for None; ValueError unless 0 <= P <= modes."""
+    kept = modes if P is None else count("P", P, 0, "it counts modes")
+    if kept > modes:
+        raise ValueError(f"P={P} must lie in 0..{modes}, the number of modes")
+    return kept
+
+
+def sgd_step_limit(eigenvalues: ArrayLike, *, batch: int = 1, P: int | None = None) -> float:
+    """The step below which one-pass SGD on Gaussian features is stable in mean square, and from which on it is not. Exact.
+
+    It is the root eta in (0, 2B / ((B + 1) l_max)) of sum over the P modes trained of eta l / (2B - eta (B + 1) l) = 1, B the
+    batch: smaller than the limit 2 / l_max of gradient descent, to which it tends for large batches. inf if no mode is trained.
+
+    >>> round(sgd_step_limit([1.0]), 6)
+    0.666667
+    """
+    values, _ = spectrum_of(eigenvalues, np.zeros(np.shape(eigenvalues)))
+    batch = count("batch", batch, 1)
+    lam = values[: kept_modes(P, values.size)]
+    if not lam.size:
+        return math.inf
+    pole = 2 * batch / ((batch + 1) * float(lam.max()))
+    relative = lam / lam.max()
+
+    def excess(share: float) -> float:  # of the sum over 1, at eta = pole * share
+        return float(np.sum(share * relative / (1 - share * relative))) / (batch + 1) - 1
+
+    return pole * brentq(excess, 0.0, math.nextafter(1.0, 0.0), xtol=1e-300, rtol=1e-15)
+
+
+def why_sgd_diverges(eigenvalues: ArrayLike, *, eta: float, batch: int = 1, P: int | None = None) -> str:
+    """Why one-pass SGD with this step diverges in mean square, and which step does not; "" where it is stable."""
+    limit = sgd_step_limit(eigenvalues, batch=batch, P=P)
+    if real("eta", eta, least=0, exclusive=True) < limit:
+        return ""
+    return (
+        f"eta = {eta:g} is not below {limit:.6g}, the threshold of mean-square stability for batch {batch}: the noise of the "
+        f"gradient grows faster than the steps contract; take a smaller eta or a larger batch"
+    )
 
 
 def one_pass_sgd_risk(
@@ -175,17 +239,16 @@ def one_pass_sgd_risk(
     """Exact mean excess risk of one-pass SGD (loss half the mean square, fresh Gaussian batches, start 0) after ``steps``.
 
     steps: whole numbers >= 0, any shape. Only the first P modes are trained (default: all); the others act as noise and
-    stay in the risk. The recursion of second moments is exact for Gaussian features. inf where the iteration diverges.
-    Raises ValueError for eta <= 0, batch < 1, noise < 0, or P outside 0..modes.
+    stay in the risk. The recursion of second moments is exact for Gaussian features. inf once a diverging iteration has left
+    the range of float64: :func:`why_sgd_diverges` says why, :func:`sgd_step_limit` gives the threshold. Raises ValueError for
+    eta <= 0, batch < 1, noise < 0, steps that are not whole, or P outside 0..modes.
     """
-    values, powers = _spectrum(eigenvalues, energies)
-    kept = values.size if P is None else int(P)
-    _positive(eta=eta, batch=batch)
-    if noise < 0 or not 0 <= kept <= values.size:
-        raise ValueError(f"noise={noise} must be at least 0 and P={P} lie in 0..{values.size}")
-    asked = np.asarray(steps)
-    if asked.size and (asked < 0).any():
-        raise ValueError("steps must be at least 0")
+    values, powers = spectrum_of(eigenvalues, energies)
+    kept, batch = kept_modes(P, values.size), count("batch", batch, 1)
+    eta, noise = real("eta", eta, least=0, exclusive=True), real("noise", noise, least=0)
+    asked = at_least("steps", steps, 0)
+    if not np.isfinite(asked).all() or (asked != np.floor(asked)).any():
+        raise ValueError("steps must be whole and finite: SGD makes no half steps")
     lam, moment = values[:kept], powers[:kept] / values[:kept]
     rest = float(powers[kept:].sum())
     keep = 1 - 2 * eta * lam + eta**2 * (1 + 1 / batch) * lam**2
@@ -197,68 +260,4 @@ def one_pass_sgd_risk(
             if step in wanted:
                 risks[step] = risk + rest if math.isfinite(risk) else math.inf
             moment = keep * moment + push * (risk + noise + rest)
-    return np.array([risks[s] for s in asked.reshape(-1).tolist()]).reshape(asked.shape)
-
-
-# ------------------------------------------------------------------------------------------------------------- simulations
-
-
-def simulate_ridge(
-    eigenvalues: ArrayLike,
-    energies: ArrayLike,
-    N: int,
-    *,
-    ridge: float = 0.0,
-    noise: float = 0.0,
-    features: int | None = None,
-    draws: int,
-    rng: np.random.Generator,
-) -> Simulated:
-    """Excess risks of ridge (or minimum-norm, ridge = 0) regression on Gaussian draws, in the convention of :func:`ridge_risk`.
-
-    features: P random features as in :func:`random_features_risk`; default: all modes as they are. The signs of the target's
-    coefficients are drawn too, which changes no mean.
-    """
-    values, powers = _spectrum(eigenvalues, energies)
-    root = np.sqrt(values)
-    target = np.sqrt(powers / values)
-    found = []
-    for _ in range(draws):
-        w = target * rng.choice([-1.0, 1.0], target.size)
-        X = rng.standard_normal((N, values.size)) * root
-        y = X @ w + math.sqrt(noise) * rng.standard_normal(N)
-        mix = np.eye(values.size) if features is None else rng.standard_normal((values.size, features)) / math.sqrt(features)
-        Z = X if features is None else X @ mix
-        gram = Z @ Z.T + ridge * np.eye(N)
-        if ridge == 0.0 and Z.shape[1] <= N:
-            fitted = np.linalg.lstsq(Z, y, rcond=None)[0]
-        else:
-            fitted = Z.T @ np.linalg.solve(gram, y)
-        found.append(float(np.sum(values * ((fitted if features is None else mix @ fitted) - w) ** 2)))
-    return Simulated(np.array(found))
-
-
-def simulate_one_pass_sgd(
-    eigenvalues: ArrayLike,
-    energies: ArrayLike,
-    steps: int,
-    *,
-    eta: float,
-    batch: int = 1,
-    noise: float = 0.0,
-    P: int | None = None,
-    draws: int,
-    rng: np.random.Generator,
-) -> Simulated:
-    """Excess risks of one-pass SGD after ``steps``, in the convention of :func:`one_pass_sgd_risk`; all draws side by side."""
-    values, powers = _spectrum(eigenvalues, energies)
-    kept = values.size if P is None else int(P)
-    root, w = np.sqrt(values), np.sqrt(powers / values)
-    weights = np.zeros((draws, kept))
-    for _ in range(steps):
-        X = rng.standard_normal((draws, batch, values.size)) * root
-        y = X @ w + math.sqrt(noise) * rng.standard_normal((draws, batch))
-        error = np.einsum("dbk,dk->db", X[..., :kept], weights) - y
-        weights -= eta / batch * np.einsum("dbk,db->dk", X[..., :kept], error)
-    risks = np.sum(values[:kept] * (weights - w[:kept]) ** 2, axis=1) + powers[kept:].sum()
-    return Simulated(risks)
+    return np.array([risks[int(s)] for s in asked.reshape(-1)]).reshape(asked.shape)

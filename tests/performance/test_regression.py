@@ -11,8 +11,11 @@ from limitlib.performance import (
     one_pass_sgd_risk,
     random_features_risk,
     ridge_risk,
+    sgd_step_limit,
     simulate_one_pass_sgd,
     simulate_ridge,
+    why_least_squares_infinite,
+    why_sgd_diverges,
 )
 
 SPECTRUM = PowerLawModel(1.5, 1.5).spectrum(2000)
@@ -86,16 +89,76 @@ def test_sgd_with_large_batches_is_gradient_descent():
     assert found == pytest.approx(exact, rel=1e-9)
 
 
-def test_too_large_a_step_diverges():
-    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=1.1) == math.inf
-    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=0.5) < 1e-9  # one mode, batch 1: stable below 1
+@pytest.mark.parametrize("seed", range(12))
+def test_sgd_diverges_exactly_from_its_threshold_on(seed):
+    """Against the spectral radius of the recursion of second moments, written out as a matrix."""
+    rng = np.random.default_rng([seed, 17])
+    values, batch = rng.uniform(0.01, 3, rng.integers(1, 30)), int(rng.integers(1, 20))
+    limit = sgd_step_limit(values, batch=batch)
+
+    def radius(eta):
+        keep = 1 - 2 * eta * values + eta**2 * (1 + 1 / batch) * values**2
+        return abs(np.linalg.eigvals(np.diag(keep) + eta**2 / batch * np.outer(values, values))).max()
+
+    assert radius(limit * 0.999) < 1 < radius(limit * 1.001)
+    assert limit < 2 / values.max()  # stricter than gradient descent
+
+
+def test_too_large_a_step_diverges_and_says_so():
+    assert sgd_step_limit([1.0]) == pytest.approx(2 / 3, rel=1e-14)  # m <- (1 - 2 eta + 3 eta^2) m
+    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=0.7) == math.inf
+    assert one_pass_sgd_risk([1.0], [1.0], 20_000, eta=0.66) < 1e-9
+    assert why_sgd_diverges([1.0], eta=0.66) == ""
+    assert "not below 0.666667" in why_sgd_diverges([1.0], eta=0.7)
+    assert sgd_step_limit([1.0, 0.5], batch=10**9) == pytest.approx(2.0, rel=1e-8)
+    assert sgd_step_limit([1.0], P=0) == math.inf
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_equivalents_solve_their_equations(seed):
+    """Put the effective ridge back into the equations, in another form, from tiny to huge samples, ridges and spectra."""
+    rng = np.random.default_rng([seed, 29])
+    values, powers = PowerLawModel(rng.uniform(0.3, 4), rng.uniform(1.01, 5)).spectrum(int(rng.integers(2, 800)))
+    N, P, ridge = 10 ** rng.uniform(-1, 6), 10 ** rng.uniform(0, 6), 10 ** rng.uniform(-9, 4)
+    found = ridge_risk(values, powers, N, ridge=ridge, noise=0.5)
+    kappa = found.kappa
+    assert np.sum(values / (values + kappa)) + ridge / kappa == pytest.approx(N, rel=1e-9)
+    slope = np.sum(values / (values + kappa) ** 2) + ridge / kappa**2  # -dN/dkappa; N/(kappa slope) is the amplification
+    assert found.amplification == pytest.approx(N / (kappa * slope), rel=1e-7)
+    bias = np.sum(powers * (kappa / (values + kappa)) ** 2)
+    assert found.risk == pytest.approx(found.amplification * (bias + 0.5) - 0.5, rel=1e-9, abs=1e-12)
+    features = random_features_risk(values, powers, N, P, ridge=ridge, noise=0.5)
+    assert math.isfinite(features.risk) and features.amplification >= 1 - 1e-12
+
+
+def test_every_infinity_has_its_reason():
+    assert "|P - N| <= 1 (N = 40, P = 41)" in why_least_squares_infinite(40, 41, noise=0.25)
+    assert why_least_squares_infinite(40, 42, noise=0.25) == "" == why_least_squares_infinite(40, 40, noise=0.0)
+    pole = ridge_risk(np.ones(20), np.ones(20), 20, noise=0.5)
+    assert pole.risk == math.inf and "P = N: 20 eigenvalues" in pole.reason
+    assert ridge_risk(np.ones(20), np.ones(20), 20).risk == 0.0  # no noise: nothing to amplify
+    assert ridge_risk(*SPECTRUM, 64, noise=1.0).reason == ""
+    assert random_features_risk(*SPECTRUM, 64, 64, ridge=1e-3, noise=1.0).reason == ""
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: ridge_risk([1.0, -1.0], [1.0, 1.0], 5), "eigenvalues must be positive"),
-        (lambda: ridge_risk([1.0, math.nan], [1.0, 1.0], 5), "eigenvalues must be positive"),
+        (lambda: ridge_risk([1.0, math.nan], [1.0, 1.0], 5), "eigenvalues must not be NaN"),
+        (lambda: ridge_risk([1.0, math.inf], [1.0, 1.0], 5), "eigenvalues must be positive and finite"),
+        (lambda: ridge_risk([1.0], [-1.0], 5), "energies must be nonnegative"),
+        (lambda: ridge_risk([1.0], [1.0], math.inf), "N=inf must be finite"),
+        (lambda: ridge_risk([1.0], [1.0], 5, noise=math.nan), "noise=nan must be finite"),
+        (lambda: random_features_risk([1.0], [1.0], 5, math.nan, ridge=1.0), "P=nan must be finite"),
+        (lambda: least_squares_risk(math.nan, 3), "N must not be NaN"),
+        (lambda: least_squares_risk(40, 3, noise=-1.0), "noise=-1.0 must be at least 0"),
+        (lambda: least_squares_risk(40, 3, signal=-1.0), "signal=-1.0 must be at least 0"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], 2.5, eta=0.1), "steps must be whole"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], -1, eta=0.1), "steps must be at least 0"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], 5, eta=0.1, batch=0), "batch=0 must be at least 1"),
+        (lambda: one_pass_sgd_risk([1.0], [1.0], 5, eta=math.nan), "eta=nan must be finite"),
+        (lambda: sgd_step_limit([1.0], batch=0), "batch=0 must be at least 1"),
         (lambda: ridge_risk([], [], 5), "vectors of one length"),
         (lambda: ridge_risk([1.0], [1.0], 0), "N=0 must be positive"),
         (lambda: ridge_risk([1.0], [1.0], 5, ridge=-1), "must be at least 0"),
@@ -107,3 +170,14 @@ def test_too_large_a_step_diverges():
 def test_bad_input(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_ridge_too_small_for_float64_is_named():
+    values, powers = PowerLawModel(1.5, 2.0).spectrum(50)
+    pole = ridge_risk(values, powers, 50, ridge=1e-300, noise=1.0)
+    assert pole.risk == math.inf and "give a larger ridge" in pole.reason
+    for N in (10, 50):  # the search for a root went on for ever
+        with pytest.raises(ValueError, match="ridge=1e-300 is too small"):
+            random_features_risk(values, powers, N, N, ridge=1e-300, noise=0.1)
+    with pytest.raises(ValueError, match="must not both be inf"):
+        least_squares_risk(math.inf, math.inf)

@@ -1,0 +1,72 @@
+"""Arguments that several functions of this package check in the same way: errors name the argument, the value and the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def real_array(name: str, value: Any) -> Array:
+    """``value`` as float64, without NaN; TypeError for anything but real numbers, ValueError for NaN."""
+    given = np.asarray(value)
+    strange = given.dtype.kind == "O" and any(v is None or isinstance(v, str) for v in given.flat)
+    if given.dtype.kind not in "iufO" or strange:
+        raise TypeError(f"{name}={value!r} must hold real numbers")
+    try:
+        array = given.astype(float)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name}={value!r} must hold real numbers") from None
+    if np.isnan(array).any():
+        raise ValueError(f"{name} must not be NaN; got {value!r}")
+    return array
+
+
+def at_least(name: str, value: Any, low: float, why: str = "") -> Array:
+    """As :func:`real_array`, every element at least ``low``; ValueError naming the first that is not."""
+    array = real_array(name, value)
+    if (array < low).any():
+        raise ValueError(f"{name} must be at least {low:g}{why and ': '}{why}; got {array[array < low].flat[0]:g}")
+    return array
+
+
+def above(name: str, value: Any, low: float, why: str = "") -> Array:
+    """As :func:`real_array`, every element above ``low``; ValueError naming the first that is not."""
+    array = real_array(name, value)
+    if (array <= low).any():
+        edge = "positive" if low == 0 else f"above {low:g}"
+        raise ValueError(f"{name} must be {edge}{why and ': '}{why}; got {array[array <= low].flat[0]:g}")
+    return array
+
+
+def real(name: str, value: Any, *, least: float = -np.inf, exclusive: bool = False) -> float:
+    """One finite real number, at least ``least`` (above it if ``exclusive``); TypeError or ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}={value!r} must be a real number")
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(f"{name}={value!r} must be finite")
+    if number < least or (exclusive and number == least):
+        need = ("positive" if least == 0 else f"above {least:g}") if exclusive else f"at least {least:g}"
+        raise ValueError(f"{name}={value!r} must be {need}")
+    return number
+
+
+def count(name: str, value: Any, least: int, why: str = "") -> int:
+    """A whole number not below ``least`` (a float without a fraction will do); TypeError or ValueError otherwise."""
+    number = real(name, value)
+    if number != int(number):
+        raise ValueError(f"{name}={value!r} must be a whole number{why and ': '}{why}")
+    if number < least:
+        raise ValueError(f"{name}={value!r} must be at least {least}{why and ': '}{why}")
+    return int(number)
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """``rng`` itself if it is a generator; TypeError saying how to make one otherwise."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng={rng!r} must be a numpy Generator, for instance numpy.random.default_rng(0)")
+    return rng
