@@ -610,6 +610,8 @@ def test_powers_alone_bracket_the_radius_and_tighten(seed, d, n):
     rng = np.random.default_rng(seed)
     A = np.triu(rng.standard_normal((d, d)))  # the spectrum is the diagonal
     A /= np.abs(np.diag(A)).max()  # so that the comparison below does not underflow
+    # Far from normal, squares cancel and their rounding, which the upper end pays for, hides the powers.
+    A = np.diag(np.diag(A)) + np.triu(A, 1).clip(-1, 1)
     truth = np.abs(np.diag(A)).max()
     brackets = []
     for steps in (1, n):
