@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,19 @@ def above(name: str, value: Any, low: float, why: str = "") -> Array:
     return array
 
 
-def real(name: str, value: Any, *, least: float = -np.inf, exclusive: bool = False) -> float:
-    """One finite real number, at least ``least`` (above it if ``exclusive``); TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+def real(name: str, value: Any, *, least: float = -np.inf, exclusive: bool = False, finite: bool = True) -> float:
+    """One real number, at least ``least`` (above it if ``exclusive``), not NaN, not infinite unless ``finite`` is False.
+
+    TypeError or ValueError otherwise.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} must be a real number")
-    number = float(value)
-    if not np.isfinite(number):
-        raise ValueError(f"{name}={value!r} must be finite")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is above the largest float, 1.8e308; give a smaller number") from None
+    if np.isnan(number) or (finite and np.isinf(number)):
+        raise ValueError(f"{name}={value!r} must be {'finite' if finite else 'a number'}")
     if number < least or (exclusive and number == least):
         need = ("positive" if least == 0 else f"above {least:g}") if exclusive else f"at least {least:g}"
         raise ValueError(f"{name}={value!r} must be {need}")

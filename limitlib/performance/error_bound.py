@@ -6,13 +6,13 @@ Every value is an upper bound in exact arithmetic, evaluated in float64 without 
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import spence
+
+from limitlib.performance.checks import count, real
 
 #: The integral of sqrt(ln(1 + 2/u)) over 0 < u < 1, rounded up: Dudley's integral of a ball (T5.3).
 CHAINING = 1.352582
@@ -72,22 +72,22 @@ def injected_bound(
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), beta outside (0, 1), N below 1, a dimension or
     copies that are not whole and positive, and other constants that are negative, NaN or infinite.
     """
-    q, beta = _real("q", q), _real("beta", beta)
+    q, beta = real("q", q), real("beta", beta)
     if not 0 <= q < 1:
         reason = "at q = 1 the blocks need not have a limit, and q^P does not decay" if q == 1 else "the blocks must contract"
         raise ValueError(f"q={q!r} must lie in [0, 1): {reason}; give a contraction factor of the blocks in their state")
     if not 0 < beta < 1:
         raise ValueError(f"beta={beta!r} must lie strictly between 0 and 1; give 1 - mu/L with a constant mu > 0 below L")
-    samples = _real("N", N, least=1, finite=False)
-    parameters = float(_whole("dimension", dimension)) * _whole("copies", copies)
-    layers, steps = _real("P", P, least=0, finite=False), _real("K", K, least=0, finite=False)
+    samples = real("N", N, least=1, finite=False)
+    parameters = float(count("dimension", dimension, 1)) * count("copies", copies, 1)
+    layers, steps = real("P", P, least=0, finite=False), real("K", K, least=0, finite=False)
     state = {"loss_lipschitz": loss_lipschitz, "readout_lipschitz": readout_lipschitz, "state_bound": state_bound}
     size = {"parameter_lipschitz": parameter_lipschitz, "radius": radius}
     return ErrorBound(
-        optimisation=beta**steps * _real("initial_gap", initial_gap, least=0),
-        architecture=math.prod((_real(name, value, least=0) for name, value in state.items()), start=q**layers),
+        optimisation=beta**steps * real("initial_gap", initial_gap, least=0),
+        architecture=math.prod((real(name, value, least=0) for name, value in state.items()), start=q**layers),
         sample=math.prod(
-            (_real(name, value, least=0) for name, value in size.items()), start=SAMPLE * math.sqrt(parameters / samples)
+            (real(name, value, least=0) for name, value in size.items()), start=SAMPLE * math.sqrt(parameters / samples)
         ),
     )
 
@@ -104,13 +104,13 @@ def untied_entropy(
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), eps <= 0, negative or infinite constants, or a
     dimension or depth that is not whole and positive.
     """
-    q, eps = _real("q", q), _real("eps", eps, finite=False)
+    q, eps = real("q", q), real("eps", eps, finite=False)
     if not 0 <= q < 1:
         raise ValueError(f"q={q!r} must lie in [0, 1): only a contraction forgets its early layers")
     if not eps > 0:
         raise ValueError(f"eps={eps!r} must be positive")
-    dimension, layers = _whole("dimension", dimension), depth if depth == math.inf else _whole("depth", depth)
-    size = _real("parameter_lipschitz", parameter_lipschitz, least=0) * _real("radius", radius, least=0)
+    dimension, layers = count("dimension", dimension, 1), depth if depth == math.inf else count("depth", depth, 1)
+    size = real("parameter_lipschitz", parameter_lipschitz, least=0) * real("radius", radius, least=0)
     s = math.sqrt(q)
     scale = 2 * size * (1 + s) / (1 - q) / eps  # 1 - s = (1 - q) / (1 + s), without cancellation
     if math.isinf(scale):
@@ -128,27 +128,6 @@ def _dilogarithm(x: float) -> float:
     return x * (1 - x * (1 / 4 - x * (1 / 9 - x / 16))) if x < 1e-3 else -float(spence(1 + x))
 
 
-def _real(name: str, value: Any, *, least: float = -math.inf, finite: bool = True) -> float:
-    """The argument as a float, at least ``least``; NaN is refused, and inf unless finite is False."""
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r} must be one real number")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is above the largest float, 1.8e308; give a smaller number") from None
-    if math.isnan(number) or number < least or (finite and math.isinf(number)):
-        bounds = ([] if least == -math.inf else [f"at least {least:g}"]) + (["finite"] if finite else ["a number"])
-        raise ValueError(f"{name}={value!r} must be {' and '.join(bounds)}")
-    return number
-
-
-def _whole(name: str, value: Any) -> int:
-    """The argument as an int, at least 1."""
-    if _real(name, value, least=1) != math.floor(value):
-        raise ValueError(f"{name}={value!r} must be a whole number")
-    return int(value)
-
-
 def collapse_depth(distance: float, margin: float, q: float, *, constant: float = 1.0) -> float:
     """The n beyond which two inputs are closer than ``margin``: ln(constant distance / margin) / ln(1/q), at least 0.
 
@@ -157,12 +136,12 @@ def collapse_depth(distance: float, margin: float, q: float, *, constant: float 
     UPPER bound on the depth at which they are told apart. T2.4, T4.2. Raises TypeError for what is no real number, and
     ValueError for q outside [0, 1], margin <= 0, and distances or constants that are negative or not finite.
     """
-    q, margin = _real("q", q), _real("margin", margin)
+    q, margin = real("q", q), real("margin", margin)
     if not 0 <= q <= 1:
         raise ValueError(f"q={q!r} must lie in [0, 1]; an expanding block need not collapse")
     if not margin > 0:
         raise ValueError(f"margin={margin!r} must be positive: the distance that the readout needs")
-    apart = _real("distance", distance, least=0) * _real("constant", constant, least=0)
+    apart = real("distance", distance, least=0) * real("constant", constant, least=0)
     if apart <= margin or q == 0:
         return 0.0
     return math.inf if q == 1 else math.log(apart / margin) / -math.log(q)
@@ -175,7 +154,7 @@ def pl_bound(gap: float, *, mu: float, L: float, K: ArrayLike) -> NDArray[np.flo
     too large gives a bound that is false. K: one number of steps or an array; the result has its shape. Raises TypeError for
     what is no real number, ValueError unless 0 < mu <= L < inf, 0 <= gap < inf and K >= 0.
     """
-    gap, mu, L = _real("gap", gap, least=0), _real("mu", mu), _real("L", L)
+    gap, mu, L = real("gap", gap, least=0), real("mu", mu), real("L", L)
     if not 0 < mu <= L:
         raise ValueError(f"mu={mu!r} must be positive and at most L={L!r}; give the smallest nonzero curvature and the largest")
     try:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from limitlib.performance.checks import real
+
 Array = NDArray[np.float64]
 
 CHUNK = 4_000_000  # exponentials evaluated at a time
@@ -37,12 +39,7 @@ class PowerLawMass:
 
     def __post_init__(self) -> None:
         for name in ("kappa", "weight", "gap"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-                raise TypeError(f"{name}={value!r} must be a real number")
-            if not math.isfinite(value):
-                raise ValueError(f"{name}={value!r} must be finite")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, real(name, getattr(self, name)))
         if not isinstance(self.log, bool):
             raise TypeError(f"log={self.log!r} must be True or False")
         if self.kappa <= 0:
