@@ -311,7 +311,7 @@ def test_notebook_04_depends_on_the_training_it_uses_and_on_no_other(tmp_path):
     assert touched["sweeps.py"] == {"limitlib.training.sweeps.attempt"}
     assert touched["language.py"] == set()
     uses_language = Library(copy).closure("from limitlib.training import LanguageSpec, sweep\nsweep([LanguageSpec((0,), 2)])")
-    assert {"limitlib.training.language (module level)", "limitlib.models.Transformer"} <= uses_language.keys()
+    assert {"limitlib.training.language (module level)", "limitlib.models.ensembles.Transformer"} <= uses_language.keys()
     assert not any(".text" in name for name in uses_language)
 
 
