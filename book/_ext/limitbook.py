@@ -277,7 +277,9 @@ class Benchmarks(Parsing):
             for row in facts["rows"]:
                 verdict = "met" if row["met"] else f"**missed:** {row['why']}"
                 kinds = ["row-agrees" if row["met"] else "row-differs"]
-                body.append(("", kinds, [row["job"], row["peer"], row["target"], row["measured"], verdict]))
+                cells = (row["job"], row["peer"], row["target"], row["measured"], verdict)
+                # A cell that begins with ">=" would be a quotation in Markdown.
+                body.append(("", kinds, [c.replace(">=", "≥").replace("<=", "≤") for c in cells]))
             met = sum(r["met"] for r in facts["rows"])
             said = (
                 f"**`benchmarks/{file.stem}.py`** · {met} of {len(body)} targets met · commit `{facts['commit']}` · "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,8 +170,10 @@ def shown(entry: dict[str, Any], fmt: str = "") -> str:
 
 
 def readable(text: str) -> str:
-    """``1.5e-07`` as ``1.5·10⁻⁷``; a true minus sign."""
+    """``1.5e-07`` as ``1.5·10⁻⁷``; a true minus sign, and none before a zero."""
     mantissa, e, power = text.partition("e")
+    if re.fullmatch(r"-0(\.0+)?", mantissa):
+        mantissa, text = mantissa[1:], text[1:]
     if not e:
         return text.replace("-", "−")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
