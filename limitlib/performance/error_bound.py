@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import spence
 
-from limitlib.performance.checks import count, real
+from limitlib.checks import count, real
 
 #: The integral of sqrt(ln(1 + 2/u)) over 0 < u < 1, rounded up: Dudley's integral of a ball (T5.3).
 CHAINING = 1.352582

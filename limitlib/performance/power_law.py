@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.performance.checks import above, at_least, count, real
+from limitlib.checks import above, at_least, count, real
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from limitlib.performance.checks import at_least, count, real, real_array
+from limitlib.checks import at_least, count, real, real_array
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.performance.checks import at_least, count, generator, real
+from limitlib.checks import at_least, count, generator, real
 from limitlib.performance.power_law import PowerLawModel
 from limitlib.performance.regression import kept_modes, spectrum_of
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.performance.checks import real
+from limitlib.checks import real
 
 Array = NDArray[np.float64]
 

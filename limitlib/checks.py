@@ -1,4 +1,4 @@
-"""Arguments that several functions of this package check in the same way: errors name the argument, the value and the fix."""
+"""Arguments that the functions of several rooms check in the same way: errors name the argument, the value and the fix."""
 
 from __future__ import annotations
 
