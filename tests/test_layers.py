@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "limitlib"
 ROOMS = sorted(p for p in PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "matplotlib", "pandas", "sklearn", "joblib", "yaml"}
 HEAVY |= {"IPython", "ipykernel", "papermill", "jupytext", "nbformat"}
-#: What a kernel room may import of the kernel; a room that is not named may use any kernel room.
+#: What a kernel room may import of the kernel, beside the argument checks; a room that is not named may use any kernel room.
 MAY_USE = {
     "bounds": set(),
+    "checks": set(),
     "operators": {"bounds"},
     "lipschitz": {"bounds", "operators"},
     "iteration": {"bounds", "operators"},
@@ -37,7 +38,7 @@ def test_the_kernel_knows_no_companion_and_respects_the_order_of_rooms(file):
     used = {i.split(".")[1] for i in imports(file) if i.startswith("limitlib.")}
     room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert "companion" not in used
-    assert used <= MAY_USE.get(room, used) | {room}
+    assert used <= MAY_USE.get(room, used) | {room, "checks"}
 
 
 def loaded_by(code):
