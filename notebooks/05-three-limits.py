@@ -117,7 +117,7 @@ companion.save_figure(
 # ## The order of the limits, all six (E1)
 # The two variables that go first are set to infinity in the closed form; the last one is judged along powers of 4. At
 # $N=100$ and $K=\infty$ the error is $\sigma^2P/N+\zeta(\frac32,P+1)$. The same numbers for a model that is cut off
-# after 20000 modes are recorded beside them: the cut removes $\zeta(\frac32,20001)$ from each.
+# after 20,000 modes are recorded beside them: the cut removes $\zeta(\frac32,20001)$ from each.
 
 # %%
 last = {
