@@ -34,7 +34,7 @@ P = companion.profile(
     gpu=dict(cases=5000),
 )
 rng = np.random.default_rng(seed)
-threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
+_ = threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
 INF = np.inf
 
 
@@ -117,7 +117,7 @@ companion.save_figure(
 # ## The order of the limits, all six (E1)
 # The two variables that go first are set to infinity in the closed form; the last one is judged along powers of 4. At
 # $N=100$ and $K=\infty$ the error is $\sigma^2P/N+\zeta(\frac32,P+1)$. The same numbers for a model that is cut off
-# after 20000 modes are recorded beside them: the cut removes $\zeta(\frac32,20001)$ from each.
+# after 20,000 modes are recorded beside them: the cut removes $\zeta(\frac32,20001)$ from each.
 
 # %%
 last = {
@@ -202,7 +202,7 @@ for p in sizes:
     ax.errorbar(p / n, drawn[p].mean, 4 * drawn[p].standard_error, color=PALETTE["vermillion"], marker="o", ms=5, capsize=3)
 ax.plot(1, np.median(drawn[n].values), color=PALETTE["purple"], marker="D", ms=7, ls="")
 ax.axvline(1, color="#888888", lw=0.9, ls=":")
-ax.axhline(1, color="#888888", lw=0.9, ls=":")
+_ = ax.axhline(1, color="#888888", lw=0.9, ls=":")
 
 # %%
 ax.set(xlabel="features per sample, $\\gamma=p/n$", ylabel="mean excess risk $E$ (no unit)", ylim=(0.02, 30)), large(ax)
@@ -368,8 +368,8 @@ for ax, (title, x, y, curves), places in zip(axes.flat, panels, spots, strict=Tr
         label(ax, u, v, text, color, xytext=(0, 0), fontsize=11)
     ax.set(xlabel=x, ylabel=y, xscale="log" if x.startswith(("samples", "size")) else "linear")
     ax.set_title(title, fontweight="normal", fontsize=11.5), large(ax)
-axes[2, 1].errorbar(counts, [means[False, N][1] for N in counts], [4 * errors[False, N][1] for N in counts],
-                    color=PALETTE["vermillion"], ls="", marker="", capsize=4)  # fmt: skip
+_ = axes[2, 1].errorbar(counts, [means[False, N][1] for N in counts], [4 * errors[False, N][1] for N in counts],
+                        color=PALETTE["vermillion"], ls="", marker="", capsize=4)  # fmt: skip
 
 # %%
 for ax, limits in zip(axes.flat, ((-0.05, 1.1), (0, 1.5), (-0.05, 1.1), (-1.7, 1.6), (-1.15, 1.4), (0.44, 0.56)), strict=True):
@@ -433,8 +433,8 @@ bx.loglog(data, best, color=PALETTE["blue"], ls="-", marker="", lw=2.4)
 label(bx, 45, 6, "all the data", "vermillion"), label(bx, 8, 0.48, "best so far", "blue")
 bx.set(xlabel="samples $N$", ylabel="excess risk $E$ (no unit)", ylim=(0.02, 20)), large(ax, bx)
 bx.set_title("least squares with 40 features", fontweight="normal")
-fig.suptitle("Best so far: choosing the best steps, or the best number of samples, makes any\nerror monotone; "
-             "its limit then exists whatever was learned", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
+_ = fig.suptitle("Best so far: choosing the best steps, or the best number of samples, makes any\nerror monotone; "
+                 "its limit then exists whatever was learned", x=0.01, ha="left", fontsize=10, fontweight="bold")  # fmt: skip
 
 # %%
 companion.save_figure(

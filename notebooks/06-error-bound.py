@@ -31,7 +31,7 @@ P = companion.profile(
     gpu=dict(seeds=5),
 )
 rng = np.random.default_rng(seed)
-threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
+_ = threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
 
 # %% [markdown]
 # ## The tension (T4.2)
@@ -306,8 +306,8 @@ for ax, sweep, term in zip(axes, words, ("optimisation", "architecture", "sample
 direct_label(axes[0], 20, 0.03, "bound (dashed), its term (dotted)", "black")
 direct_label(axes[0], 2, 1e-8, "measured", "blue"), direct_label(axes[1], 2, 5e-3, "measured", "blue")
 direct_label(axes[2], 60, 2e-5, "measured", "blue")
-fig.suptitle("Every constant known: the bound of T4.3 is never violated, and far from tight in $N$", x=0.01, ha="left",
-             fontsize=10, fontweight="bold")  # fmt: skip
+_ = fig.suptitle("Every constant known: the bound of T4.3 is never violated, and far from tight in $N$", x=0.01, ha="left",
+                 fontsize=10, fontweight="bold")  # fmt: skip
 
 # %%
 companion.save_figure(
@@ -370,7 +370,7 @@ direct_label(axes[1], 150, 0.12, "true worst share of the distance, $\\mu=1/P$",
 axes[1].set(xlabel="size $P$ (parameters)", ylabel="share after 100 steps (no unit)", ylim=(5e-6, 2))
 axes[0].minorticks_off(), axes[1].minorticks_off()
 axes[0].set_title("The PL bound holds with the smallest curvature, not with the mean one")
-axes[1].set_title("A factor $\\beta$ that depends on $P$ makes no bound for all $P$")
+_ = axes[1].set_title("A factor $\\beta$ that depends on $P$ makes no bound for all $P$")
 
 # %%
 companion.save_figure(

@@ -60,7 +60,7 @@ companion.record("K15.duality_checked", checked, fmt="d")
 
 # %% [markdown]
 # ## T5.2: balls (E5.1)
-# Farthest-point nets of 20 000 points of the unit ball, between $\varepsilon^{-d}$ and $(1+2/\varepsilon)^d$.
+# Farthest-point nets of 20,000 points of the unit ball, between $\varepsilon^{-d}$ and $(1+2/\varepsilon)^d$.
 
 # %%
 cloud = {d: ball(20_000, d) for d in (1, 2, 3, 4, 6)}
@@ -136,8 +136,8 @@ for ax, name in ((top, "unit ball of $\\mathbb{R}^3$"), (low, "digits in $\\math
     ax.set_xlabel("radius $\\varepsilon$ (Euclidean distance)", **BIG)
     ax.set_ylabel("number of balls $N(\\varepsilon)$", **BIG)
     ax.set_title(name, fontweight="normal", **BIG)
-fig.suptitle("Every count comes with both ends;\nfor 128 points they meet", x=0.01, ha="left", fontsize=13,
-             fontweight="bold")  # fmt: skip
+_ = fig.suptitle("Every count comes with both ends;\nfor 128 points they meet", x=0.01, ha="left", fontsize=13,
+                 fontweight="bold")  # fmt: skip
 
 # %%
 companion.save_figure(
@@ -217,7 +217,7 @@ for (t, heights), color, ls in zip(shown, ("blue", "vermillion", "green"), ("-",
     left.plot(t, heights, color=PALETTE[color], ls=ls, marker="")
     pictures.append((np.interp(fine, t, heights), centre))
 left.set(xlabel="$t$ (no unit)", ylabel="$f(t)$ and its centre, dotted (no unit)")
-left.set_title("$\\varepsilon=1/4$: three paths, their centres", fontweight="normal", fontsize=9)
+_ = left.set_title("$\\varepsilon=1/4$: three paths, their centres", fontweight="normal", fontsize=9)
 
 # %%
 eps = 1 / np.linspace(1, 10, 901)
@@ -295,7 +295,7 @@ for s, at, y, text in (
 ):
     direct_label(right, at, y, f"$s={text}", styles[s][0])
 left.set(xlabel="$1/\\varepsilon$", ylabel="bound of $\\log N(\\varepsilon)$ (nats)")
-left.set_title("entropy, with its exponent", fontweight="normal", fontsize=9)
+_ = left.set_title("entropy, with its exponent", fontweight="normal", fontsize=9)
 
 # %%
 right.set(xlabel="samples $N$", ylabel="bound of the complexity (share at $10^4$)")
@@ -515,8 +515,8 @@ ax.axvline(1, color=PALETTE["black"], ls="--", lw=1.2)
 direct_label(ax, 1, -0.75, "1 = says nothing", ha="left")
 ax.set_yticks(range(len(drawn)), [text for text, _, _ in drawn])
 ax.set(xlabel="error or complexity (no unit)\ncircle $N=100$, square $N=400$, triangle $N=1400$", ylim=(len(drawn) - 0.5, -1.2))
-fig.suptitle("Digits: every bound for the network exceeds 1,\nand its true gap is near 0.1 or less", x=0.01, ha="left",
-             fontsize=10, fontweight="bold")  # fmt: skip
+_ = fig.suptitle("Digits: every bound for the network exceeds 1,\nand its true gap is near 0.1 or less", x=0.01, ha="left",
+                 fontsize=10, fontweight="bold")  # fmt: skip
 
 # %%
 companion.save_figure(
@@ -587,8 +587,8 @@ ax.set(xscale="log", xlabel="dimension (95 % interval; black line: the truth)", 
 ax.set_xticks([0.5, 1, 2, 3, 5, 10, 20, 64], ["0.5", "1", "2", "3", "5", "10", "20", "64"]), ax.minorticks_off()
 ax.axvline(64, color=PALETTE["black"], ls="--", lw=1, zorder=0), ax.set_xlim(0.45, 90)
 direct_label(ax, 64, 7, "64 pixels", ha="right", xytext=(-6, 0))
-title = "Digits: estimates from 5 to 9 and intervals up to 16, of 64 dimensions"
-fig.suptitle(title + ";\nwhere the truth is known, most intervals hold it", x=0.01, ha="left", fontsize=10, fontweight="bold")
+title = "Digits: estimates from 5 to 9 and intervals up to 16, of 64 dimensions;\n"
+_ = fig.suptitle(title + "where the truth is known, most intervals hold it", x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 # %%
 companion.save_figure(
