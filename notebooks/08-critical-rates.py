@@ -509,7 +509,7 @@ for width, color, dash in ((32, "vermillion", "--"), (128, "green", "-."), (512,
 bx.semilogx(steps, error_slopes, color=PALETTE["blue"], ls="-", marker="")
 bx.semilogx(steps, mass_slopes, color=PALETTE["black"], ls="--", marker="")
 ax.plot(end, infinite.error(end), color=PALETTE["blue"], marker="o", ls="", ms=6)
-bx.axvline(end / 30, color="#888888", lw=1.2, ls=":")
+_ = bx.axvline(end / 30, color="#888888", lw=1.2, ls=":")
 
 # %%
 direct_label(ax, 3e3, 0.06, "infinite width", "blue"), direct_label(ax, 1.2, 1.4e-4, "dots: $K^*=1/(2u_{\\min})$", "black")
