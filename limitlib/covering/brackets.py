@@ -161,14 +161,14 @@ def greedy_packing(x: Array, edge: float, p: float, order: GreedyOrder) -> Index
     """Points at pairwise distances above ``edge``: the front of the order, or a maximal packing if that is larger."""
     front = order.indices[: int(np.sum(order.radii > edge))]
     free = np.ones(len(x), dtype=bool)
+    tree = cKDTree(x) if x.shape[1] <= TREE_DIMENSION else None
     chosen = []
     # Along a line through the set, so that points are packed from one end to the other.
     for i in np.argsort(x @ _principal(x), kind="stable"):
         if free[i]:
             chosen.append(int(i))
-            free &= distances(x, x[i], p) > edge
-        if not free.any():
-            break
+            near = np.arange(len(x)) if tree is None else np.array(tree.query_ball_point(x[i], edge * (1 + 1e-12), p=p))
+            free[near[distances(x[near], x[i], p) <= edge]] = False
     return np.array(chosen, dtype=np.intp) if len(chosen) > len(front) else front
 
 
