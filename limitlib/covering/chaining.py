@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib.bounds import Bound, Estimate
+from limitlib.checks import count, function, real
 from limitlib.operators import operator_norm
 
 Array = NDArray[np.float64]
@@ -32,25 +33,42 @@ def dudley_integral(
     """Enclosure of the integral of sqrt(log N(eps)) from ``lower`` to ``upper``, by sums over ``n`` steps.
 
     log_N: nonincreasing, in nats (its upper end, where it gives a Bound). The steps are geometric; the enclosure rests on
-    monotonicity alone. With lower = 0 the part below ``upper * 1e-12`` is taken as at most twice what the last decade
-    suggests for a power law that is integrable, and ``high`` is inf if the decades do not shrink. Raises ValueError unless
-    0 <= lower < upper, or for log_N negative, NaN or increasing.
+    monotonicity alone. With lower = 0 the part below ``upper * 1e-12`` is the one assumption: that log_N goes on as the power
+    law of the decade above it. That part is counted in full for the power law, doubled where the exponent is small, and
+    ``high`` is inf where the power law is not integrable (exponent 2 and above, or less than 1e-9 below). ``high`` is inf
+    as well where log_N is. Raises ValueError unless 0 <= lower < upper and n is a whole number, 1 or more, or for log_N
+    negative, NaN or increasing; TypeError for what is no real number, or no function.
     """
-    if not 0 <= lower < upper < math.inf:
+    function("log_N", log_N)
+    upper, lower, n = real("upper", upper), real("lower", lower), count("n", n, 1)
+    if not 0 <= lower < upper:
         raise ValueError(f"need 0 <= lower < upper < inf; got lower={lower!r}, upper={upper!r}")
     start = lower if lower > 0 else upper * 1e-12
+    if start == 0.0:
+        raise ValueError(f"upper={upper!r} is too small for lower=0: upper * 1e-12 is 0 in float64; take a larger unit")
     grid = np.geomspace(start, upper, n + 1)
     grid[0], grid[-1] = start, upper
     heights = np.sqrt([_entropy(log_N, e) for e in grid])
-    if (np.diff(heights) > 1e-9 * (1 + heights[:-1])).any():
+    if (heights[1:] > heights[:-1] + 1e-9 * (1 + heights[:-1])).any():
         raise ValueError("log_N increases with eps; a metric entropy does not")
     steps = np.diff(grid)
+    if math.isinf(heights[0]):
+        low = math.inf if math.isinf(heights[1]) else float(steps @ heights[1:])
+        return Interval(low, math.inf)
     low, high = float(steps @ heights[1:]), float(steps @ heights[:-1])
     if lower == 0.0:
-        decades = [float(start * 10**k * math.sqrt(_entropy(log_N, start * 10**k))) for k in range(2)]
-        shrink = decades[0] / decades[1] if decades[1] else 0.0
-        high += math.inf if shrink >= 1 else 2 * decades[0] / (1 - shrink)
+        high += _below(*(float(start * 10**k * math.sqrt(_entropy(log_N, start * 10**k))) for k in range(2)))
     return Interval(low, high)
+
+
+def _below(here: float, above: float) -> float:
+    """Integral from 0 to e of the power law h with e h(e) = ``here`` and 10 e h(10 e) = ``above``, or more; inf if infinite."""
+    if here == 0.0:
+        return 0.0
+    if here >= above * (1 - 1e-9):
+        return math.inf
+    # h is a power e^(a - 1) with here / above = 10^-a, and the integral is here / a; the margin pays for rounding in a.
+    return max(2 * here / (1 - here / above), here * math.log(10) / -math.log(here / above) * (1 + 1e-6))
 
 
 def _entropy(log_N: Callable[[float], float | Bound], eps: float) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from limitlib.covering import (
+    Interval,
     allocate,
     best_chain,
     chaining_bound,
@@ -158,6 +159,33 @@ def test_dudley():
         dudley_integral(lambda e: e, 1.0)
     with pytest.raises(ValueError, match="need 0 <= lower < upper"):
         dudley_integral(lambda e: 1.0, 1.0, lower=2.0)
+
+
+@pytest.mark.parametrize("upper", [1.0, 20.0, 1000.0])
+@pytest.mark.parametrize("v", [0.0, 0.5, 1.0, 1.5, 1.7, 1.74, 1.8, 1.85, 1.9, 1.95, 1.99, 1.995, 1.999])
+def test_dudley_holds_every_integrable_power(v, upper):
+    truth = upper ** (1 - v / 2) * 2 / (2 - v)
+    for n in (1, 50, 4000, 400_000) if v in (0.0, 1.9, 1.999) else (400, 4000):
+        found = dudley_integral(lambda e: e**-v, upper, n=n)
+        assert found.low <= truth * (1 + 1e-12) and truth <= found.high < math.inf
+    assert found.high <= 1.3 * truth
+    for steep in (2.0, 2.001, 3.0):
+        assert dudley_integral(lambda e, p=steep: 0.7 * e**-p, upper).high == math.inf
+
+
+def test_dudley_of_an_infinite_entropy_is_infinite():
+    assert dudley_integral(lambda e: math.inf, 1.0, lower=0.1) == Interval(math.inf, math.inf)
+    found = dudley_integral(lambda e: math.inf if e <= 0.1 else 1.0, 1.0, lower=0.1)
+    assert found == Interval(pytest.approx(0.9), math.inf)
+    assert dudley_integral(lambda e: math.inf, 1.0).high == math.inf
+    assert dudley_integral(lambda e: 1.0 if e < 2e-12 else 0.0, 1.0).high == math.inf  # nothing says how it goes on
+    assert dudley_integral(lambda e: 0.0, 1.0) == Interval(0.0, 0.0)
+
+
+@pytest.mark.parametrize("n", [0, 1.5, True, None])
+def test_dudley_needs_whole_steps(n):
+    with pytest.raises((TypeError, ValueError), match=f"n={n}"):
+        dudley_integral(lambda e: 1.0, 1.0, n=n)
 
 
 def test_chaining_knows_the_three_regimes():
