@@ -82,7 +82,10 @@ def generator(rng: Any) -> np.random.Generator:
 
 def possibly_nan(name: str, value: Any) -> Array:
     """As :func:`real_array`, but NaN among floats passes, for callers whose own error says where it is."""
-    given = np.asarray(value)
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, but its rows differ in length; make them equally long") from None
     return given.astype(float) if given.dtype.kind == "f" else real_array(name, value)
 
 

@@ -124,8 +124,8 @@ def best_chain(log_N: Callable[[float], float | Bound], n: int, D: float) -> tup
 def _sample(log_N: Callable[[float], float | Bound], n: int, D: float) -> tuple[int, float]:
     function("log_N", log_N)
     samples, radius = count("n", n, 1), real("D", D, least=0, exclusive=True)
-    if radius < 1e-290:
-        raise ValueError(f"D={D!r} must be 1e-290 or more, for its small fractions to be floats; take a smaller unit")
+    if not 1e-290 <= radius <= 1e300:
+        raise ValueError(f"D={D!r} must lie between 1e-290 and 1e300: its parts and multiples must be floats; change the unit")
     return samples, radius
 
 
@@ -146,7 +146,8 @@ def linear_rademacher(X: ArrayLike, radius: float = 1.0, *, draws: int = 1000, r
         [np.linalg.norm(source.choice([-1.0, 1.0], (min(256, draws - i), len(x))) @ x, axis=1) for i in range(0, draws, 256)]
     ) * (radius / len(x))
     mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(draws)
-    return Estimate(*(float(np.ldexp(v, unit)) for v in (mean, mean - half, mean + half)))
+    with np.errstate(over="ignore"):  # inf where the result exceeds float64
+        return Estimate(*(float(np.ldexp(v, unit)) for v in (mean, mean - half, mean + half)))
 
 
 def _layers(weights: Sequence[ArrayLike]) -> list[Array]:

@@ -249,4 +249,4 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
         up = values[k + 1] >= heights[-1]
         slopes.append(1 if up else -1)
         heights.append(heights[-1] + slopes[-1] * float(knots[k + 1] - knots[k]))
-    return tuple(slopes), lambda t: np.interp(np.asarray(t, dtype=float), knots, heights)
+    return tuple(slopes), lambda t: np.interp(possibly_nan("t", t), knots, heights)

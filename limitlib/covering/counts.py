@@ -115,7 +115,7 @@ def entropy_profile(X: ArrayLike, eps: ArrayLike, *, metric: str = "l2", centers
     if radii.ndim != 1 or not radii.size:
         raise ValueError(f"eps has shape {radii.shape}; give a list of radii")
     word("centers", centers, CENTERS)
-    scaled = [scaled_radius(_radius(e), unit) for e in radii]
+    scaled = [scaled_radius(_radius(e), unit) for e in radii.tolist()]
     if x.shape[1] == 1:
         found = [_line_covering(x[:, 0], e, centers) for e in scaled]
     else:

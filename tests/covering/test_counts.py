@@ -220,6 +220,8 @@ def test_words_and_flags_are_not_guessed():
     [
         (lambda: covering_number([[1.0]], 0.0), "eps=0.0 must be positive"),
         (lambda: covering_number([[1.0]], math.nan), "eps=nan must be finite"),
+        (lambda: covering_number([[1.0, 2.0], [3.0]], 1.0), "X must be an array, but its rows differ in length"),
+        (lambda: entropy_profile([[1.0]], [1.0, math.nan]), "eps=nan must be finite"),
         (lambda: covering_number([], 1.0), "at least one point"),
         (lambda: covering_number([[math.inf]], 1.0), "NaN or an infinity"),
         (lambda: covering_number([[1.0]], 1.0, centers="moon"), "centers='moon' is unknown"),

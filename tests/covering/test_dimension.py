@@ -145,7 +145,9 @@ def cloud(n, rng):
     return rng.normal(size=(n, 2))
 
 
-@pytest.mark.parametrize(("method", "draw"), [("box", disc), ("box", cloud), ("mle", disc), ("mle", cloud), ("correlation", disc)])
+@pytest.mark.parametrize(
+    ("method", "draw"), [("box", disc), ("box", cloud), ("mle", disc), ("mle", cloud), ("correlation", disc)]
+)
 def test_tails_and_boundaries_bias_the_estimates(method, draw):
     """The hypothesis of a set filled evenly up to its edge, dropped: a disc and a Gaussian cloud in the plane."""
     found = [intrinsic_dimension(draw(2000, np.random.default_rng([s, 28])), method) for s in range(20)]
