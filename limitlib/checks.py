@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -77,3 +78,35 @@ def generator(rng: Any) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng={rng!r} must be a numpy Generator, for instance numpy.random.default_rng(0)")
     return rng
+
+
+def possibly_nan(name: str, value: Any) -> Array:
+    """As :func:`real_array`, but NaN among floats passes, for callers whose own error says where it is."""
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, but its rows differ in length; make them equally long") from None
+    return given.astype(float) if given.dtype.kind == "f" else real_array(name, value)
+
+
+def word(name: str, value: Any, known: Iterable[str]) -> str:
+    """``value`` if it is one of the words ``known``; TypeError for no string, ValueError listing the words otherwise."""
+    words = tuple(known)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be one of the words {', '.join(words)}")
+    if value not in words:
+        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(words)}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; TypeError for anything but True and False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} must be True or False")
+    return bool(value)
+
+
+def function(name: str, value: Any) -> None:
+    """TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} must be a function")

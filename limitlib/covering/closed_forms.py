@@ -15,8 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from limitlib.bounds import Bound, round_down, round_up
+from limitlib.checks import count, function, possibly_nan, real, word
 
 Array = NDArray[np.float64]
+
+INTERVALS = 10_000_000  # of the net of lipschitz_net, at most
 
 
 def covering_bound(kind: str, eps: float, **parameters: Any) -> Bound:
@@ -37,17 +40,14 @@ def covering_bound(kind: str, eps: float, **parameters: Any) -> Bound:
       Lipschitz constants of the later classes; upper end only. T5.5.
 
     ``norm`` of the result is (metric, "nats"). kind "exact" or "certified". Raises ValueError for eps <= 0, unknown kinds, and
-    parameters that are missing, unknown or out of range.
+    parameters that are missing, unknown, out of range or not whole (d); TypeError for what is not real (complex numbers,
+    strings, bools, None) and for classes that are no functions. An end is inf where it exceeds float64.
 
     >>> round(covering_bound("lipschitz", 0.25).upper / math.log(2), 9)
     3.0
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind={kind!r} is unknown: choose one of {', '.join(_KINDS)}")
-    radius = float(eps)
-    if not (math.isfinite(radius) and radius > 0):
-        raise ValueError(f"eps={eps!r} must be a positive, finite radius")
-    compute, metric, needed, optional = _KINDS[kind]
+    radius = real("eps", eps, least=0, exclusive=True)
+    compute, metric, needed, optional = _KINDS[word("kind", kind, _KINDS)]
     missing = [n for n in needed if n not in parameters]
     unknown = [n for n in parameters if n not in needed + optional]
     if missing or unknown:
@@ -55,66 +55,101 @@ def covering_bound(kind: str, eps: float, **parameters: Any) -> Bound:
         raise ValueError(f"kind={kind!r} {what}; its parameters are {', '.join(needed + optional)}")
     lower, upper, source = compute(radius, **parameters)
     lower, upper = max(0.0, round_down(lower, 64)), max(0.0, round_up(upper, 64))
-    exact = upper - lower <= 1e-10 * upper
+    exact = upper < math.inf and upper - lower <= 1e-10 * upper
     return Bound(lower, upper, (metric, "nats"), kind="exact" if exact else "certified", source=source)
 
 
-def _check(at_least: float = 0.0, strict: bool = True, **named: float) -> None:
-    for name, value in named.items():
-        fine = value > at_least if strict else value >= at_least
-        if not (math.isfinite(value) and fine):
-            raise ValueError(f"{name}={value!r} must be finite and {'above' if strict else 'at least'} {at_least:g}")
+def _positive(name: str, value: float) -> float:
+    return real(name, value, least=0, exclusive=True)
 
 
-def _pieces(ratio: float) -> int:
-    """ceil(ratio), where a ratio within rounding of a whole number counts as that number."""
-    nearest = round(ratio)
-    return int(nearest) if nearest and abs(ratio - nearest) <= 4 * math.ulp(ratio) else math.ceil(ratio)
+def ratio(above: Sequence[float], below: float) -> float:
+    """Product of positive numbers over a positive one, as float64 computes it, but without overflow on the way; inf beyond."""
+    value, exponent = 1.0, 0
+    for factor in above:
+        mantissa, power = math.frexp(factor)
+        value, exponent = value * mantissa, exponent + power
+    mantissa, power = math.frexp(below)
+    try:
+        return math.ldexp(value / mantissa, exponent - power)
+    except OverflowError:
+        return math.inf
+
+
+def _log_ratio(above: Sequence[float], below: float) -> float:
+    found = ratio(above, below)
+    return math.log(found) if 1e-300 < found < math.inf else sum(map(math.log, above)) - math.log(below)
+
+
+def _pieces(number: float) -> int:
+    """ceil(number), where one within rounding of a whole number counts as that."""
+    nearest = round(number)
+    return int(nearest) if nearest and abs(number - nearest) <= 4 * math.ulp(number) else math.ceil(number)
+
+
+def _log_pieces(length: Sequence[float], eps: float) -> float:
+    """log of the number of intervals of length 2 eps that cover one whose length is a product."""
+    pieces = ratio(length, eps) / 2
+    return math.log(max(_pieces(pieces), 1)) if pieces < math.inf else _log_ratio(length, eps) - math.log(2)
 
 
 def _interval(eps: float, length: float) -> tuple[float, float, str]:
-    _check(length=length)
-    value = math.log(_pieces(length / (2 * eps)))
+    value = _log_pieces((_positive("length", length),), eps)
     return value, value, "intervals of length 2 eps"
 
 
 def _cube(eps: float, d: int, side: float) -> tuple[float, float, str]:
-    _check(side=side)
-    _check(1, strict=False, d=d)
-    value = d * math.log(_pieces(side / (2 * eps)))
+    value = count("d", d, 1) * _log_pieces((_positive("side", side),), eps)
     return value, value, "a grid of cubes; a grid of separated points"
 
 
 def _ball(eps: float, d: int, radius: float = 1.0) -> tuple[float, float, str]:
-    _check(radius=radius)
-    _check(1, strict=False, d=d)
+    radius, d = _positive("radius", radius), count("d", d, 1)
     if eps >= radius:
         return 0.0, 0.0, "one ball"
     if d == 1:
-        return _interval(eps, 2 * radius)
-    return d * math.log(radius / eps), d * math.log1p(2 * radius / eps), "volumes of balls (T5.2)"
+        value = _log_pieces((2.0, radius), eps)
+        return value, value, "intervals of length 2 eps"
+    return d * _log_ratio((radius,), eps), d * _log_one_plus((2.0, radius), eps), "volumes of balls (T5.2)"
 
 
-def _cap(d: int, sine_squared: float) -> float:
-    """log of the share of the sphere of R^d within an angle below a right one, given the square of its sine."""
-    return math.log(0.5) + math.log(special.betainc((d - 1) / 2, 0.5, sine_squared))
+def _log_one_plus(above: Sequence[float], below: float) -> float:
+    """log(1 + ratio)."""
+    found = ratio(above, below)
+    return math.log1p(found) if found < math.inf else _log_ratio(above, below)
+
+
+def _cap(d: int, sine_squared: float, log_sine: float) -> float:
+    """log of the share of the sphere of R^d within an angle below a right one, given its sine."""
+    share = float(special.betainc((d - 1) / 2, 0.5, sine_squared))
+    if min(share, sine_squared) > 1e-290:
+        return math.log(0.5) + math.log(share)
+    # The integral of t^(a - 1) (1 - t)^(-1/2) up to x = sine^2 is x^a / a times that of e^-u (1 - x e^(-u/a))^(-1/2) over
+    # u > 0. The share is tiny, so x^a is, and the root is nearly constant where e^-u is not: forty nodes give all digits.
+    a = (d - 1) / 2
+    nodes, weights = np.polynomial.laguerre.laggauss(40)
+    integral = float(weights @ (-np.expm1(2 * log_sine - nodes / a)) ** -0.5)
+    # log B(a, 1/2); for large a the next term of the series is below 1e-15
+    beta = special.betaln(a, 0.5) if a < 1000 else math.log(math.pi / a) / 2 + math.log1p((1 / 8 + 1 / (128 * a)) / a)
+    return math.log(0.5) + 2 * a * log_sine - math.log(a) - float(beta) + math.log(integral)
 
 
 def _sphere(eps: float, d: int, radius: float = 1.0) -> tuple[float, float, str]:
-    _check(radius=radius)
-    _check(2, strict=False, d=d)
+    radius, d = _positive("radius", radius), count("d", d, 2)
     chord = eps / radius
     if chord >= 1:
         return 0.0, 0.0, "one ball"
+    log_chord = _log_ratio((eps,), radius)
     # A ball of radius eps meets the sphere in a cap whose half-angle has at most the sine eps.
-    lower = -_cap(d, chord**2)
+    lower = -_cap(d, chord**2, log_chord)
     # Centres of a maximal packing with chords above eps: caps of half the angle are disjoint.
     half = math.asin(chord / 2)
-    return lower, -_cap(d, math.sin(half) ** 2), "measure of caps; disjoint caps of a maximal packing"
+    upper = -_cap(d, math.sin(half) ** 2, log_chord - math.log(2))
+    return lower, upper, "measure of caps; disjoint caps of a maximal packing"
 
 
 def _ellipsoid(eps: float, axes: ArrayLike) -> tuple[float, float, str]:
-    b = np.sort(np.asarray(axes, dtype=float).reshape(-1))[::-1]
+    b = np.sort(possibly_nan("axes", axes).reshape(-1))[::-1]
     if not b.size or not np.isfinite(b).all() or (b < 0).any():
         raise ValueError("axes must be nonnegative, finite half-lengths, at least one")
     if b[0] <= eps:
@@ -134,22 +169,23 @@ def _ellipsoid(eps: float, axes: ArrayLike) -> tuple[float, float, str]:
 
 
 def _lipschitz(eps: float, constant: float = 1.0, length: float = 1.0) -> tuple[float, float, str]:
-    _check(constant=constant, length=length)
-    pieces = _pieces(constant * length / eps)
-    value = max(pieces - 1, 0) * math.log(2)
+    pieces = ratio((_positive("constant", constant), _positive("length", length)), eps)
+    if math.isinf(pieces):
+        return math.nextafter(math.inf, 0.0) / 2, math.inf, "more than 2^(1e308) paths"
+    value = max(_pieces(pieces) - 1, 0) * math.log(2)
     return value, value, "paths of slope +-1: 2^(ceil(1/eps) - 1) (T5.4)"
 
 
 def _parametric(eps: float, d: int, constant: float, radius: float) -> tuple[float, float, str]:
-    _check(constant=constant, radius=radius)
-    _check(1, strict=False, d=d)
-    spread = constant * radius
-    return 0.0, 0.0 if eps >= spread else d * math.log1p(2 * spread / eps), "image of a covering of the parameters (T5.3)"
+    spread = (_positive("constant", constant), _positive("radius", radius))
+    d = count("d", d, 1)
+    upper = 0.0 if eps >= math.prod(spread) else d * _log_one_plus((2.0, *spread), eps)
+    return 0.0, upper, "image of a covering of the parameters (T5.3)"
 
 
 def _linear(eps: float, X: ArrayLike, radius: float) -> tuple[float, float, str]:
-    _check(radius=radius)
-    matrix = np.asarray(X, dtype=float)
+    radius = _positive("radius", radius)
+    matrix = possibly_nan("X", X)
     if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
         raise ValueError(f"X has shape {matrix.shape}; give finite points (n, d)")
     axes = radius * np.linalg.svd(matrix, compute_uv=False) / math.sqrt(len(matrix))
@@ -162,13 +198,16 @@ def _composition(
 ) -> tuple[float, float, str]:
     if not classes or len(constants) != len(classes):
         raise ValueError(f"constants has {len(constants)} entries and classes {len(classes)}; give one of each per layer")
-    for s in constants:
-        _check(constants=s)
+    steep = [_positive("constants", s) for s in constants]
     # An error in layer i reaches the output multiplied by the constants of the later layers; every layer gets an equal share.
-    after = [math.prod(constants[i + 1 :]) for i in range(len(classes))]
     total = 0.0
-    for factor, entropy in zip(after, classes, strict=True):
-        found = entropy(eps / (len(classes) * factor))
+    for i, entropy in enumerate(classes):
+        function("classes", entropy)
+        factor = len(classes) * math.prod(steep[i + 1 :])
+        share = eps / factor if 0 < factor < math.inf else 0.0
+        if not 0 < share < math.inf:
+            raise ValueError(f"eps={eps!r}, constants={constants!r}: layer {i} has a radius beyond float64; rescale layers")
+        found = entropy(share)
         total += found.upper if isinstance(found, Bound) else float(found)
     return 0.0, total, "radii add along the layers, an equal share to each (T5.5)"
 
@@ -191,13 +230,17 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
 
     Returns its slopes (+1 or -1 on each interval of length eps after the first, on which it is 0) and the centre as a function.
     There are 2^(ceil(1/eps) - 1) slopes in all. |f - centre| <= eps everywhere if f is as assumed, which is not checked.
-    Raises ValueError unless 0 < eps <= 1, and for values of f that are missing or not finite. T5.4.
+    Raises ValueError unless 1e-7 <= eps <= 1, the net having 1 / eps intervals, and for values of f that are missing or not
+    finite; TypeError for what is not real or no function. T5.4.
     """
-    if not 0 < eps <= 1:
+    function("f", f)
+    if not 0 < real("eps", eps) <= 1:
         raise ValueError(f"eps={eps!r} must lie in (0, 1]")
+    if 1 / eps > INTERVALS:
+        raise ValueError(f"eps={eps!r} asks for {1 / eps:.3g} intervals; take eps of 1e-7 or more")
     intervals = _pieces(1 / eps)
     knots = np.minimum(eps * np.arange(intervals + 1), 1.0)
-    values = np.asarray(f(knots), dtype=float)
+    values = possibly_nan("f(knots)", f(knots))
     if values.shape != knots.shape or not np.isfinite(values).all():
         raise ValueError(f"f gave shape {values.shape} at {len(knots)} points; it must give one finite value for each")
     slopes: list[int] = []
@@ -206,4 +249,4 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
         up = values[k + 1] >= heights[-1]
         slopes.append(1 if up else -1)
         heights.append(heights[-1] + slopes[-1] * float(knots[k + 1] - knots[k]))
-    return tuple(slopes), lambda t: np.interp(np.asarray(t, dtype=float), knots, heights)
+    return tuple(slopes), lambda t: np.interp(possibly_nan("t", t), knots, heights)

@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, sparse
 
 from limitlib.bounds import Count
+from limitlib.checks import flag, possibly_nan, real, word
 from limitlib.covering.brackets import best_cover, fractional_packing, greedy_cover, greedy_packing, near_pairs
-from limitlib.covering.greedy import GreedyOrder, exponent, greedy_order, points
+from limitlib.covering.greedy import GreedyOrder, exponent, greedy_order, in_range, points, scaled_radius
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 EXACT_POINTS = 128  # exact="auto" solves an integer program up to here
 CLOSE = 10  # the search for a smaller covering ends when one exceeds the lower end by at most one part in so many
+CENTERS = ("set", "ambient")
 CONVENTIONS = {
     "set": "closed balls centred in the set",
     "ambient": "closed balls centred anywhere",
@@ -55,20 +57,23 @@ def covering_number(
     n <= 128, True for every n, False never. On a line (d = 1) every count is exact. Else, with ambient centres, the bracket
     closes only where it happens to. Upper: a covering that is returned in ``centers`` (on a line with ambient centres, which
     are no points of X: None). Lower: a 2 eps-packing (returned in ``packing``), or a fractional packing (the dual of
-    the linear program of coverings), whichever is larger. Raises ValueError for an empty set, points that are not finite,
-    eps <= 0, or an unknown word. Theorem T5.1.
+    the linear program of coverings), whichever is larger. Distances are compared with eps as float64 computes them, so
+    distances that equal eps only in exact arithmetic fall on either side, as rounding has it: to count them as near, give an
+    eps larger by a few units in the last place. Any scale of X will do, but gaps under 1e-150 of the largest coordinate
+    may vanish. Raises ValueError for an empty set, points that are not finite, eps <= 0, or an unknown word; TypeError for what
+    is not real (complex numbers, strings, bools, None). Theorem T5.1.
 
     >>> covering_number([[0.0], [1.0], [2.0], [10.0]], 1.0)
     Count(lower=2, upper=2, convention='closed balls centred in the set')
     """
-    x, p, radius = points(X), exponent(metric), _radius(eps)
-    _known("centers", centers, ("set", "ambient"))
-    if exact not in (True, False, "auto"):
-        raise ValueError(f"exact={exact!r} must be True, False or 'auto'")
+    (x, unit), p = in_range(points(X)), exponent(metric)
+    radius = scaled_radius(_radius(eps), unit)
+    word("centers", centers, CENTERS)
+    solve = _solve(exact, len(x))
     if x.shape[1] == 1:
         return _line_covering(x[:, 0], radius, centers)
     order = greedy_order(x, metric=metric)
-    if exact is True or (exact == "auto" and len(x) <= EXACT_POINTS):
+    if solve:
         return _exact_covering(x, radius, p, centers, order)
     return _bracket(x, radius, p, centers, order)
 
@@ -79,19 +84,20 @@ def packing_number(
     """Bracket of M(eps), the largest number of rows of ``X`` at pairwise distances above eps (strict) or at least eps.
 
     exact as in :func:`covering_number`. Lower: a packing, returned in ``packing``. Upper: a covering by sets of diameter at
-    most eps (less than eps if not strict), from balls of half the radius. Raises ValueError as :func:`covering_number`. T5.1.
+    most eps (less than eps if not strict), from balls of half the radius. Distances are compared with eps as float64 computes
+    them, so ties with eps follow rounding. Raises ValueError and TypeError as :func:`covering_number`. T5.1.
     """
-    x, p, radius = points(X), exponent(metric), _radius(eps)
-    if exact not in (True, False, "auto"):
-        raise ValueError(f"exact={exact!r} must be True, False or 'auto'")
-    words = CONVENTIONS["packing" if strict else "separated"]
-    edge = radius if strict else np.nextafter(radius, 0)  # a pair at this distance or below may not be packed together
+    (x, unit), p = in_range(points(X)), exponent(metric)
+    radius = scaled_radius(_radius(eps), unit)
+    solve, above = _solve(exact, len(x)), flag("strict", strict)
+    words = CONVENTIONS["packing" if above else "separated"]
+    edge = radius if above else np.nextafter(radius, 0)  # a pair at this distance or below may not be packed together
     if x.shape[1] == 1:
         packed = _line_packing(x[:, 0], edge)
         return Count(len(packed), len(packed), None, packed, words)
     order = greedy_order(x, metric=metric)
     best = greedy_packing(x, edge, p, order)
-    if exact is True or (exact == "auto" and len(x) <= EXACT_POINTS):
+    if solve:
         chosen, upper = _largest_packing(near_pairs(x, x, edge, p), best)
         return Count(len(chosen), max(len(chosen), upper), None, np.sort(chosen), words)
     upper = _bracket(x, edge / 2, p, "set", order).upper
@@ -101,20 +107,21 @@ def packing_number(
 def entropy_profile(X: ArrayLike, eps: ArrayLike, *, metric: str = "l2", centers: str = "set") -> Profile:
     """Brackets of N(eps) for many radii at once, made monotone in eps; log of the counts is the metric entropy.
 
-    eps: positive radii, any order; the result keeps it. Exact for n <= 128 and centres in the set. Raises ValueError as
-    :func:`covering_number`.
+    eps: positive radii, any order; the result keeps it. Exact for n <= 128 and centres in the set. Raises ValueError and
+    TypeError as :func:`covering_number`.
     """
-    x, p = points(X), exponent(metric)
-    radii = np.atleast_1d(np.asarray(eps, dtype=float))
+    (x, unit), p = in_range(points(X)), exponent(metric)
+    radii = np.atleast_1d(possibly_nan("eps", eps))
     if radii.ndim != 1 or not radii.size:
         raise ValueError(f"eps has shape {radii.shape}; give a list of radii")
-    _known("centers", centers, ("set", "ambient"))
+    word("centers", centers, CENTERS)
+    scaled = [scaled_radius(_radius(e), unit) for e in radii.tolist()]
     if x.shape[1] == 1:
-        found = [_line_covering(x[:, 0], _radius(e), centers) for e in radii]
+        found = [_line_covering(x[:, 0], e, centers) for e in scaled]
     else:
         order = greedy_order(x, metric=metric)
         count: Callable[..., Count] = _exact_covering if len(x) <= EXACT_POINTS else _bracket
-        found = [count(x, _radius(e), p, centers, order) for e in radii]
+        found = [count(x, e, p, centers, order) for e in scaled]
     lower, upper = (np.array([getattr(c, end) for c in found]) for end in ("lower", "upper"))
     by_size = np.argsort(radii, kind="stable")
     upper[by_size] = np.minimum.accumulate(upper[by_size])
@@ -123,15 +130,14 @@ def entropy_profile(X: ArrayLike, eps: ArrayLike, *, metric: str = "l2", centers
 
 
 def _radius(eps: float) -> float:
-    value = float(eps)
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"eps={eps!r} must be a positive, finite radius")
-    return value
+    return real("eps", eps, least=0, exclusive=True)
 
 
-def _known(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise ValueError(f"{name}={value!r} is unknown: choose {' or '.join(map(repr, words))}")
+def _solve(exact: bool | str, n: int) -> bool:
+    """Whether to solve the integer program for n points."""
+    if isinstance(exact, str) and exact != "auto":
+        raise ValueError(f"exact={exact!r} must be True, False or 'auto'")
+    return n <= EXACT_POINTS if isinstance(exact, str) else flag("exact", exact)
 
 
 # ------------------------------------------------------------------------------------------------------------ exact counts

@@ -15,7 +15,8 @@ from scipy import sparse, stats
 from scipy.spatial import cKDTree
 
 from limitlib.bounds import Estimate
-from limitlib.covering.greedy import TREE_DIMENSION, exponent, points
+from limitlib.checks import count, real, word
+from limitlib.covering.greedy import TREE_DIMENSION, exponent, in_range, points
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -37,33 +38,36 @@ def intrinsic_dimension(
     * "two_nn": ratios of the distances to the two nearest neighbours, the largest tenth censored. Facco et al. 2017.
     * "mle": distances to the ``neighbors`` nearest. Levina and Bickel 2004, averaged as by MacKay and Ghahramani 2005.
     * "correlation": the distances up to the radius that holds 30 neighbours in the mean. Takens 1985.
-    * "box": slope of the log of the number of occupied boxes over shrinking sides; also for fractals.
+    * "box": slope of the log of the number of occupied boxes over shrinking sides; for curves and fractals, and only for a
+      set that the sample fills evenly up to its edge.
 
     ESTIMATE with an interval at the given ``confidence``. For the first three it rests on the variance of the mean over
     points, with the dependence between points that share neighbours counted; on one side it is longer by the bias that a
     second estimate, with half or twice as many neighbours, shows. For "box" it rests on the spread of the slopes between
-    scales. What no interval pays for: corners (a cube; "two_nn" suffers least), gaps at every scale ("correlation" on a
-    Cantor set), and ten dimensions or more, where thousands of points are few.
+    scales. What no interval pays for: a boundary or tails (a disc, a Gaussian cloud), which bias "correlation" and "mle", and
+    "box" so much that none of 20 intervals held the dimension; corners (a cube; "two_nn" suffers least); gaps at every scale
+    ("correlation" on a Cantor set); and ten dimensions or more, where thousands of points are few.
 
     Raises ValueError for fewer than 20 distinct points, values that are not finite, points on a lattice ("two_nn", "mle"),
-    too few scales ("box"), confidence outside (0, 1), or unknown words.
+    too few scales ("box"), confidence outside (0, 1), neighbors that are not whole or out of range, or unknown words; TypeError
+    for what is not real.
 
     >>> circle = np.exp(1j * np.random.default_rng(0).uniform(0, 2 * np.pi, 2000))
     >>> found = intrinsic_dimension(np.column_stack([circle.real, circle.imag]))
     >>> found.low < 1 < found.high
     True
     """
-    x, p = points(X), exponent(metric)
-    if method not in _METHODS:
-        raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(_METHODS)}")
-    if not 0 < confidence < 1:
+    (x, _), p = in_range(points(X)), exponent(metric)
+    estimate = _METHODS[word("method", method, _METHODS)]
+    if not 0 < real("confidence", confidence) < 1:
         raise ValueError(f"confidence={confidence!r} must lie strictly between 0 and 1")
     x = np.unique(x, axis=0)
     if len(x) < LEAST:
         raise ValueError(f"X holds {len(x)} distinct points; at least {LEAST} are needed")
-    if isinstance(neighbors, bool) or not 2 < neighbors < len(x):
+    near = count("neighbors", neighbors, 3)
+    if near >= len(x):
         raise ValueError(f"neighbors={neighbors!r} must lie between 3 and the number of distinct points less one, {len(x) - 1}")
-    return _METHODS[method](x, p, confidence, int(neighbors))
+    return estimate(x, p, confidence, near)
 
 
 def _interval(value: float, error: float, confidence: float, other: float, growth: float, doubt: float = 0.0) -> Estimate:

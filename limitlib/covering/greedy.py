@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from limitlib.checks import count, possibly_nan, word
+
 Array = NDArray[np.float64]
 
 METRICS = {"l1": 1.0, "l2": 2.0, "linf": math.inf}
 TREE_DIMENSION = 8  # up to here a tree finds the few points that a new centre can be nearest to
+SMALL, LARGE = -400, 500  # powers of 2 between which the largest coordinate is left as it is
 BLOCK = 128  # centres taken together in high dimension
 
 
@@ -31,8 +34,11 @@ class GreedyOrder:
 
 
 def points(X: ArrayLike) -> Array:
-    """A set of points as float64 (n, d). Raises ValueError for an empty set, another shape, or values that are not finite."""
-    found = np.asarray(X, dtype=float)
+    """A set of points as float64 (n, d).
+
+    Raises TypeError for what is not real, ValueError for an empty set, another shape, or values that are not finite.
+    """
+    found = possibly_nan("X", X)
     if found.ndim != 2 or found.shape[0] == 0 or found.shape[1] == 0:
         raise ValueError(f"X has shape {found.shape}; give at least one point as (points, coordinates)")
     if not np.isfinite(found).all():
@@ -41,11 +47,25 @@ def points(X: ArrayLike) -> Array:
     return np.ascontiguousarray(found)
 
 
+def in_range(x: Array) -> tuple[Array, int]:
+    """(x / 2^e, e), with e = 0 unless the squares of the gaps between points could leave float64.
+
+    The division is exact but for coordinates that become subnormal, more than 10^300 below the largest.
+    """
+    top = int(np.frexp(np.abs(x).max())[1])  # 0 for zeros
+    exponent = top - LARGE if top > LARGE else top if top < SMALL else 0
+    return np.ldexp(x, -exponent), exponent
+
+
+def scaled_radius(radius: float, exponent: int) -> float:
+    """radius / 2^exponent, still positive, and finite: about 2^600 at most, which is above all distances :func:`in_range`."""
+    mantissa, own = math.frexp(radius)
+    return math.ldexp(mantissa, min(own - exponent, LARGE + 100)) or math.ulp(0.0)
+
+
 def exponent(metric: str) -> float:
-    """The exponent of a named metric; ValueError naming the known ones."""
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric!r} is unknown: choose one of {', '.join(METRICS)}")
-    return METRICS[metric]
+    """The exponent of a named metric; ValueError naming the known ones, TypeError for what is no word."""
+    return METRICS[word("metric", metric, METRICS)]
 
 
 def distances(X: Array, center: Array, p: float) -> Array:
@@ -59,24 +79,27 @@ def distances(X: Array, center: Array, p: float) -> Array:
 def greedy_order(X: ArrayLike, *, k: int | None = None, metric: str = "l2", start: int = 0) -> GreedyOrder:
     """Exact farthest-point order of the rows of ``X`` (n, d), the first k of it (default: all), beginning at ``start``.
 
-    The order is that of the plain loop in float64, and needs O(n) memory beside X. Raises ValueError for an empty set, points
-    that are not finite, an unknown metric ("l1", "l2", "linf"), or k or start out of range. Gonzalez 1985.
+    The order is that of the plain loop in float64, at any scale of X, and needs O(n) memory beside X. Raises ValueError for an
+    empty set, points that are not finite, an unknown metric ("l1", "l2", "linf"), or k or start out of range or not whole;
+    TypeError for what is not real. Gonzalez 1985.
 
     >>> greedy_order([[0.0], [1.0], [10.0], [4.0]]).indices.tolist()
     [0, 2, 3, 1]
     """
     x, p = points(X), exponent(metric)
     n = len(x)
-    count = n if k is None else int(k)
-    if not 1 <= count <= n:
+    taken, first = n if k is None else count("k", k, 1), count("start", start, 0)
+    if taken > n:
         raise ValueError(f"k={k} must lie between 1 and the number of points, {n}")
-    if not 0 <= start < n:
+    if first >= n:
         raise ValueError(f"start={start} must be the index of a point, 0 to {n - 1}")
+    x, unit = in_range(x)
     if x.shape[1] <= TREE_DIMENSION or p != 2:
-        indices, radii, last = _by_tree(x, count, start, p)
+        indices, radii, last = _by_tree(x, taken, first, p)
     else:
-        indices, radii, last = _by_blocks(x, count, start)
-    return GreedyOrder(indices, radii, np.append(radii[1:], last))
+        indices, radii, last = _by_blocks(x, taken, first)
+    with np.errstate(over="ignore"):  # a distance may be twice the largest float
+        return GreedyOrder(indices, np.ldexp(radii, unit), np.ldexp(np.append(radii[1:], last), unit))
 
 
 def _by_tree(x: Array, count: int, start: int, p: float) -> tuple[NDArray[np.intp], Array, float]:

@@ -149,11 +149,79 @@ def test_a_sample_of_the_ball_lies_between_the_volumes(d):
     assert found.lower <= (1 + 2 / 0.5) ** d and found.upper >= 0.5**-d
 
 
+UNITS = [-1074, -600, -565, -410, 0, 450, 600, 1020]  # powers of 2; at most others squares leave float64
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("metric", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("d", [1, 2, 10])
+def test_the_unit_of_length_does_not_matter(d, metric, unit):
+    """Lattices hold many distances that equal the radius, and whole numbers that survive every power of two."""
+    x = np.random.default_rng([d, 31]).integers(-4, 5, (150, d)).astype(float)
+    y = np.ldexp(x, unit)
+    for eps in (1.0, 2.0, 5.0):
+        e = math.ldexp(eps, unit)
+        for n in (60, 150):
+            for centers in ("set", "ambient"):
+                one, other = (covering_number(*a, metric=metric, centers=centers) for a in ((x[:n], eps), (y[:n], e)))
+                assert (one.lower, one.upper) == (other.lower, other.upper)
+            for strict in (True, False):
+                one, other = (packing_number(*a, metric=metric, strict=strict) for a in ((x[:n], eps), (y[:n], e)))
+                assert (one.lower, one.upper) == (other.lower, other.upper)
+    radii = np.array([1.0, 2.0, 4.0])
+    one, other = entropy_profile(x, radii, metric=metric), entropy_profile(y, np.ldexp(radii, unit), metric=metric)
+    assert one.lower.tolist() == other.lower.tolist() and one.upper.tolist() == other.upper.tolist()
+    assert other.eps.tolist() == np.ldexp(radii, unit).tolist()
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_tiny_and_huge_points_and_radii(d):
+    x = np.array([[0.0] * d, [1.0] + [0.0] * (d - 1), [2.0] + [0.0] * (d - 1), [9.0] + [0.0] * (d - 1)])
+    for unit in (1e-170, 1e-300, 1e160, 1e300):
+        assert covering_number(x * unit, 1.5 * unit).upper == 2
+        assert covering_number(x * unit, 1.5 * unit).lower == 2
+        assert packing_number(x * unit, 1.5 * unit).lower == 3
+    assert covering_number(x * 1e-170, 1e300).upper == 1 == packing_number(x * 1e-170, 1e300).upper
+    assert covering_number(x * 1e300, 1e-300).lower == 4 == packing_number(x * 1e300, 1e-300).lower
+    assert covering_number(x * 0, 1e-320).upper == 1 == covering_number(x, 1e308).upper
+
+
+@pytest.mark.parametrize("count", [covering_number, packing_number, entropy_profile])
+def test_what_is_not_real_is_refused(count):
+    x = [[0.0, 1.0], [1.0, 0.0]]
+    for bad in (np.array(x) + 1j, [["a", "b"]], None, [[None, 1.0]], np.array(x) > 0, [[10**400, 1]]):
+        with pytest.raises(TypeError, match="X="):
+            count(bad, 1.0)
+    for bad in (None, "1", True, 1j):
+        with pytest.raises(TypeError, match="eps="):
+            count(x, bad)
+    with pytest.raises((TypeError, ValueError), match="eps"):
+        count(x, 10**400)
+    for bad in ([], None, 2):
+        with pytest.raises(TypeError, match="metric="):
+            count(x, 1.0, metric=bad)
+
+
+def test_words_and_flags_are_not_guessed():
+    x = [[0.0, 1.0], [1.0, 0.0]]
+    for call, said in (
+        (lambda: packing_number(x, 1.0, strict="no"), "strict='no'"),
+        (lambda: packing_number(x, 1.0, exact=None), "exact=None"),
+        (lambda: covering_number(x, 1.0, exact=[]), "exact="),
+        (lambda: covering_number(x, 1.0, centers=[]), "centers="),
+    ):
+        with pytest.raises(TypeError, match=said):
+            call()
+    assert covering_number(x, 1.0, exact=np.True_).is_exact
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: covering_number([[1.0]], 0.0), "eps=0.0 must be a positive"),
-        (lambda: covering_number([[1.0]], math.nan), "must be a positive"),
+        (lambda: covering_number([[1.0]], 0.0), "eps=0.0 must be positive"),
+        (lambda: covering_number([[1.0]], math.nan), "eps=nan must be finite"),
+        (lambda: covering_number([[1.0, 2.0], [3.0]], 1.0), "X must be an array, but its rows differ in length"),
+        (lambda: entropy_profile([[1.0]], [1.0, math.nan]), "eps=nan must be finite"),
         (lambda: covering_number([], 1.0), "at least one point"),
         (lambda: covering_number([[math.inf]], 1.0), "NaN or an infinity"),
         (lambda: covering_number([[1.0]], 1.0, centers="moon"), "centers='moon' is unknown"),

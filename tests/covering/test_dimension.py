@@ -106,9 +106,51 @@ def test_neighbours_in_high_dimension_are_those_of_the_plain_table():
         (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 2)), confidence=1.0), "confidence=1.0"),
         (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 2)), metric="cosine"), "metric='cosine'"),
         (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 2)), "mle", neighbors=2), "neighbors=2"),
+        (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 2)), "mle", neighbors=2.5), "neighbors=2.5 must be"),
+        (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 2)), "mle", neighbors=99), "neighbors=99 must lie"),
         (lambda: intrinsic_dimension(np.random.default_rng(0).random((99, 9)), "box"), "more points"),
     ],
 )
 def test_bad_input(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize("method", ["two_nn", "mle", "correlation", "box"])
+@pytest.mark.parametrize("unit", [-900, -600, 600, 1000])
+def test_the_unit_of_length_does_not_matter(method, unit):
+    x = np.round(circle(1500, np.random.default_rng(27)), 9)
+    assert intrinsic_dimension(np.ldexp(x, unit), method) == intrinsic_dimension(x, method)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(X=np.exp(1j * np.arange(100.0))[:, None]), "X="),
+        (dict(confidence=None), "confidence=None"),
+        (dict(method=2), "method=2"),
+        (dict(neighbors=True), "neighbors=True"),
+    ],
+)
+def test_what_is_not_real_is_refused(change, said):
+    with pytest.raises(TypeError, match=said):
+        intrinsic_dimension(**{"X": np.random.default_rng(0).random((99, 2)), **change})
+
+
+def disc(n, rng):
+    return circle(n, rng) * np.sqrt(rng.random((n, 1)))
+
+
+def cloud(n, rng):
+    return rng.normal(size=(n, 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "draw"), [("box", disc), ("box", cloud), ("mle", disc), ("mle", cloud), ("correlation", disc)]
+)
+def test_tails_and_boundaries_bias_the_estimates(method, draw):
+    """The hypothesis of a set filled evenly up to its edge, dropped: a disc and a Gaussian cloud in the plane."""
+    found = [intrinsic_dimension(draw(2000, np.random.default_rng([s, 28])), method) for s in range(20)]
+    values = [f.value for f in found]
+    assert abs(np.mean(values) - 2) > 3 * np.std(values) / math.sqrt(20)
+    assert method != "box" or not any(f.low <= 2 <= f.high for f in found)

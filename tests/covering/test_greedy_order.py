@@ -60,11 +60,45 @@ def test_prefixes_cover_and_are_separated():
         (dict(X=[]), "at least one point"),
         (dict(X=[[math.nan]]), "NaN or an infinity in row 0"),
         (dict(X=[[1.0]], k=2), "k=2 must lie between"),
-        (dict(X=[[1.0]], k=0), "k=0 must lie between"),
+        (dict(X=[[1.0]], k=0), "k=0 must be at least 1"),
+        (dict(X=[[1.0], [2.0]], k=1.9), "k=1.9 must be a whole number"),
+        (dict(X=[[1.0], [2.0]], start=0.5), "start=0.5 must be a whole number"),
+        (dict(X=[[1.0]], start=-1), "start=-1 must be at least 0"),
         (dict(X=[[1.0]], start=1), "start=1 must be the index"),
         (dict(X=[[1.0]], metric="cosine"), "metric='cosine' is unknown"),
     ],
 )
 def test_bad_input(options, said):
     with pytest.raises(ValueError, match=said):
+        greedy_order(**options)
+
+
+@pytest.mark.parametrize("unit", [-1000, -600, -410, 450, 600, 1000])
+@pytest.mark.parametrize("d", [1, 2, 9])
+def test_radii_carry_the_unit_of_length_exactly(d, unit):
+    x = np.round(np.random.default_rng([d, 32]).normal(size=(200, d)), 2)
+    for metric in METRICS:
+        one, other = greedy_order(x, metric=metric), greedy_order(np.ldexp(x, unit), metric=metric)
+        assert one.indices.tolist() == other.indices.tolist()
+        assert np.ldexp(one.radii, unit).tolist() == other.radii.tolist()
+        assert np.ldexp(one.cover, unit).tolist() == other.cover.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_distance_above_the_largest_float_is_infinite():
+    assert greedy_order([[-1.5e308, 0.0], [1.5e308, 0.0]]).radii.tolist() == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(X=[[1.0 + 2j]]), "X="),
+        (dict(X=[["a"]]), "X="),
+        (dict(X=[[1.0], [2.0]], k=True), "k=True"),
+        (dict(X=[[1.0], [2.0]], start=True), "start=True"),
+        (dict(X=[[1.0]], metric=[]), "metric="),
+    ],
+)
+def test_what_is_not_real_is_refused(options, said):
+    with pytest.raises(TypeError, match=said):
         greedy_order(**options)
