@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def real_array(name: str, value: Any) -> Array:
-    """``value`` as float64, without NaN; TypeError for anything but real numbers, ValueError for NaN."""
+def real_array(name: str, value: Any, *, nan: bool = False) -> Array:
+    """``value`` as float64; TypeError for anything but real numbers, ValueError for NaN unless ``nan`` allows it."""
     given = np.asarray(value)
     strange = given.dtype.kind == "O" and any(v is None or isinstance(v, str) for v in given.flat)
     if given.dtype.kind not in "iufO" or strange:
@@ -21,7 +22,7 @@ def real_array(name: str, value: Any) -> Array:
         array = given.astype(float)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name}={value!r} must hold real numbers") from None
-    if np.isnan(array).any():
+    if not nan and np.isnan(array).any():
         raise ValueError(f"{name} must not be NaN; got {value!r}")
     return array
 
@@ -60,6 +61,21 @@ def real(name: str, value: Any, *, least: float = -np.inf, exclusive: bool = Fal
         need = ("positive" if least == 0 else f"above {least:g}") if exclusive else f"at least {least:g}"
         raise ValueError(f"{name}={value!r} must be {need}")
     return number
+
+
+def returned(name: str, value: Any, *, finite: bool = True) -> float:
+    """The number that a caller's function returned, named by ``name``; an array or tensor of one element counts as its element.
+
+    TypeError for anything but one real number, ValueError for NaN, and for an infinite value unless ``finite`` is False.
+    """
+    single = getattr(value, "shape", None) is not None and math.prod(value.shape) == 1 and hasattr(value, "item")
+    return real(name, value.item() if single else value, finite=finite)
+
+
+def function(name: str, value: Any) -> None:
+    """TypeError naming the argument unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} must be a function")
 
 
 def count(name: str, value: Any, least: int, why: str = "") -> int:
