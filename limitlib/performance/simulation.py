@@ -149,7 +149,7 @@ def simulate_ridge(
     root = np.sqrt(values)
     target = np.sqrt(coefficients_of(values, powers))
     if values.max() > 1e150:
-        raise ValueError(f"eigenvalues up to {values.max():g} must be at most 1e150: a Gram matrix would overflow; rescale them")
+        raise ValueError(f"eigenvalues up to {values.max():g} must be at most 1e150: a Gram matrix would overflow; rescale")
     found = []
     for _ in range(draws):
         w = target * rng.choice([-1.0, 1.0], target.size)
