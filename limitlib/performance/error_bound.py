@@ -70,8 +70,8 @@ def injected_bound(
     with parameters of their own; 1 for tied weights. With untied layers the constants refer to the largest change of a layer's
     parameters, and the count gives a factor sqrt(copies).
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), beta outside (0, 1), N below 1, a dimension or
-    copies that are not whole and positive, and other constants that are negative, NaN or infinite. A term whose value exceeds
-    the largest float is inf.
+    copies that are not whole and positive, and other constants that are negative, NaN or infinite. A term is inf where
+    a product of its factors, from the left, exceeds the largest float.
     """
     q, beta = real("q", q), real("beta", beta)
     if not 0 <= q < 1:
@@ -106,7 +106,7 @@ def untied_entropy(
     in its state. A layer that is j - 1 layers from the output counts only with q^(j-1), so it may be covered more coarsely: the
     share (1 - s) s^(j-1) of eps with s = sqrt(q). The sum over layers converges; beyond the 64th layer a closed integral bounds
     it, so that a factor q near 1 costs no more. Proposition T4.3b. depth: whole, or inf.
-    inf where 2 parameter_lipschitz radius (1 + s) / ((1 - q) eps), or the result, exceeds the largest float.
+    inf where parameter_lipschitz radius, 2 parameter_lipschitz radius (1 + s) / ((1 - q) eps), or the result, exceeds the largest float.
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), eps <= 0, negative or infinite constants, or a
     dimension or depth that is not whole and positive.
     """

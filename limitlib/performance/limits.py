@@ -57,7 +57,7 @@ def limit_along(
     they change sign and don't shrink. *diverges*: they have one sign and don't shrink, or the values are infinite. Anything
     else is *undecided*. What happens beyond the last n can't be seen: 1/n + n/10^12 is judged convergent, so is
     sin(log(n)/2) near an extreme, and tanh(n/10^12) is judged to diverge. Raises ValueError for too few, unordered or
-    infinite n, and where E gives NaN.
+    infinite n, and where E gives NaN; TypeError where E or path is no function or gives no number or no arguments.
     """
     function("E", E)
     function("path", path)
