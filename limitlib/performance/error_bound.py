@@ -106,7 +106,8 @@ def untied_entropy(
     in its state. A layer that is j - 1 layers from the output counts only with q^(j-1), so it may be covered more coarsely: the
     share (1 - s) s^(j-1) of eps with s = sqrt(q). The sum over layers converges; beyond the 64th layer a closed integral bounds
     it, so that a factor q near 1 costs no more. Proposition T4.3b. depth: whole, or inf.
-    inf where parameter_lipschitz radius, 2 parameter_lipschitz radius (1 + s) / ((1 - q) eps), or the result, exceeds the largest float.
+    inf where parameter_lipschitz radius or 2 parameter_lipschitz radius (1 + s) / ((1 - q) eps) or the
+    result exceeds the largest float.
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), eps <= 0, negative or infinite constants, or a
     dimension or depth that is not whole and positive.
     """
