@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def real_array(name: str, value: Any) -> Array:
-    """``value`` as float64, without NaN; TypeError for anything but real numbers, ValueError for NaN."""
-    given = np.asarray(value)
+def real_array(name: str, value: Any, *, nan: bool = False) -> Array:
+    """``value`` as float64; TypeError for anything but real numbers, ValueError for NaN unless ``nan`` allows it."""
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, but its rows differ in length; make them equally long") from None
     strange = given.dtype.kind == "O" and any(v is None or isinstance(v, str) for v in given.flat)
     if given.dtype.kind not in "iufO" or strange:
         raise TypeError(f"{name}={value!r} must hold real numbers")
@@ -22,7 +26,7 @@ def real_array(name: str, value: Any) -> Array:
         array = given.astype(float)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name}={value!r} must hold real numbers") from None
-    if np.isnan(array).any():
+    if not nan and np.isnan(array).any():
         raise ValueError(f"{name} must not be NaN; got {value!r}")
     return array
 
@@ -63,6 +67,21 @@ def real(name: str, value: Any, *, least: float = -np.inf, exclusive: bool = Fal
     return number
 
 
+def returned(name: str, value: Any, *, finite: bool = True) -> float:
+    """The number that a caller's function returned, named by ``name``; an array or tensor of one element counts as its element.
+
+    TypeError for anything but one real number, ValueError for NaN, and for an infinite value unless ``finite`` is False.
+    """
+    single = getattr(value, "shape", None) is not None and math.prod(value.shape) == 1 and hasattr(value, "item")
+    return real(name, value.item() if single else value, finite=finite)
+
+
+def function(name: str, value: Any) -> None:
+    """TypeError naming the argument unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} must be a function")
+
+
 def count(name: str, value: Any, least: int, why: str = "") -> int:
     """A whole number not below ``least`` (a float without a fraction will do); TypeError or ValueError otherwise."""
     number = real(name, value)
@@ -80,15 +99,6 @@ def generator(rng: Any) -> np.random.Generator:
     return rng
 
 
-def possibly_nan(name: str, value: Any) -> Array:
-    """As :func:`real_array`, but NaN among floats passes, for callers whose own error says where it is."""
-    try:
-        given = np.asarray(value)
-    except ValueError:
-        raise ValueError(f"{name} must be an array, but its rows differ in length; make them equally long") from None
-    return given.astype(float) if given.dtype.kind == "f" else real_array(name, value)
-
-
 def word(name: str, value: Any, known: Iterable[str]) -> str:
     """``value`` if it is one of the words ``known``; TypeError for no string, ValueError listing the words otherwise."""
     words = tuple(known)
@@ -104,9 +114,3 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} must be True or False")
     return bool(value)
-
-
-def function(name: str, value: Any) -> None:
-    """TypeError unless ``value`` can be called."""
-    if not callable(value):
-        raise TypeError(f"{name}={value!r} must be a function")

@@ -126,6 +126,12 @@ X, Y, Q = drawn(0)
         (lambda: LinearAttention(4, 3, eta=0.5).predictions(X, Y, Q, [4]), ValueError, "at most depth=3"),
         (lambda: LinearAttention(4, 3, eta=0.5).layer(X, 20), ValueError, "tokens has shape"),
         (lambda: LinearAttention.largest_step(Q[0]), ValueError, "give one context"),
+        (lambda: LinearAttention.largest_step(X * math.nan), ValueError, "X must be finite"),
+        (lambda: LinearAttention.largest_step(X.numpy()), TypeError, "X must be a tensor"),
+        (lambda: LinearAttention(3, 1, eta=0.5).layer(X, 2.5), ValueError, "context=2.5 must be a whole number"),
+        (lambda: LinearAttention(4, 3, eta=0.5).predictions(X, Y, Q, 3), TypeError, "depths=3 must be a list"),
+        (lambda: LinearAttention(4, 3, eta=0.5).predictions(X, Y, Q, [1.5]), ValueError, "depths=1.5 must be a whole number"),
+        (lambda: LinearAttention(4, 1, eta=0.5, softmax="no"), TypeError, "softmax='no' must be True or False"),
     ],
 )
 def test_bad_input_is_named(make, error, said):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib.bounds import Bound, Estimate, round_up
-from limitlib.checks import count, function, generator, possibly_nan, real, word
+from limitlib.checks import count, function, generator, real, real_array, word
 from limitlib.covering.closed_forms import ratio
 from limitlib.covering.greedy import in_range
 from limitlib.operators import operator_norm
@@ -137,7 +137,7 @@ def linear_rademacher(X: ArrayLike, radius: float = 1.0, *, draws: int = 1000, r
     points that are not finite, radius < 0 or draws that are not a whole number, 2 or more; TypeError for what is not real and
     for an rng that is no Generator.
     """
-    x, source = possibly_nan("X", X), generator(rng)
+    x, source = real_array("X", X, nan=True), generator(rng)
     if x.ndim != 2 or not x.size or not np.isfinite(x).all():
         raise ValueError(f"X has shape {x.shape}; give finite points (n, d)")
     radius, draws = real("radius", radius, least=0), count("draws", draws, 2)
@@ -151,7 +151,7 @@ def linear_rademacher(X: ArrayLike, radius: float = 1.0, *, draws: int = 1000, r
 
 
 def _layers(weights: Sequence[ArrayLike]) -> list[Array]:
-    found = [possibly_nan("weights", w) for w in weights]
+    found = [real_array("weights", w, nan=True) for w in weights]
     if not found or any(w.ndim != 2 or not w.size or not np.isfinite(w).all() for w in found):
         raise ValueError("weights must be finite matrices (outputs, inputs), one for each layer, at least one")
     if any(a.shape[0] != b.shape[1] for a, b in itertools.pairwise(found)):
@@ -172,7 +172,8 @@ def spectral_complexity(
     """
     word("kind", kind, ("bartlett", "neyshabur", "product"))
     layers = _layers(weights)
-    origins = [np.zeros_like(w) for w in layers] if references is None else [possibly_nan("references", r) for r in references]
+    given = [np.zeros_like(w) for w in layers] if references is None else references
+    origins = [real_array("references", r, nan=True) for r in given]
     if len(origins) != len(layers) or any(
         r.shape != w.shape or not np.isfinite(r).all() for r, w in zip(origins, layers, strict=True)
     ):
@@ -249,7 +250,7 @@ def allocate(radii: ArrayLike, eps: float) -> tuple[Array, float]:
     The value is inf or 0 where it leaves float64. T5.5; the core of the bound of Bartlett et al. 2017. Raises ValueError for
     b < 0, all zero, not finite, or eps <= 0; TypeError for what is not real.
     """
-    b = possibly_nan("radii", radii)
+    b = real_array("radii", radii, nan=True)
     if b.ndim != 1 or not b.size or not np.isfinite(b).all() or (b < 0).any() or not b.any():
         raise ValueError("radii must be nonnegative numbers, not all zero")
     mantissa, exponent = math.frexp(real("eps", eps, least=0, exclusive=True))

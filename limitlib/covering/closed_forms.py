@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from limitlib.bounds import Bound, round_down, round_up
-from limitlib.checks import count, function, possibly_nan, real, word
+from limitlib.checks import count, function, real, real_array, word
 
 Array = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def _sphere(eps: float, d: int, radius: float = 1.0) -> tuple[float, float, str]
 
 
 def _ellipsoid(eps: float, axes: ArrayLike) -> tuple[float, float, str]:
-    b = np.sort(possibly_nan("axes", axes).reshape(-1))[::-1]
+    b = np.sort(real_array("axes", axes, nan=True).reshape(-1))[::-1]
     if not b.size or not np.isfinite(b).all() or (b < 0).any():
         raise ValueError("axes must be nonnegative, finite half-lengths, at least one")
     if b[0] <= eps:
@@ -185,7 +185,7 @@ def _parametric(eps: float, d: int, constant: float, radius: float) -> tuple[flo
 
 def _linear(eps: float, X: ArrayLike, radius: float) -> tuple[float, float, str]:
     radius = _positive("radius", radius)
-    matrix = possibly_nan("X", X)
+    matrix = real_array("X", X, nan=True)
     if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
         raise ValueError(f"X has shape {matrix.shape}; give finite points (n, d)")
     axes = radius * np.linalg.svd(matrix, compute_uv=False) / math.sqrt(len(matrix))
@@ -240,7 +240,7 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
         raise ValueError(f"eps={eps!r} asks for {1 / eps:.3g} intervals; take eps of 1e-7 or more")
     intervals = _pieces(1 / eps)
     knots = np.minimum(eps * np.arange(intervals + 1), 1.0)
-    values = possibly_nan("f(knots)", f(knots))
+    values = real_array("f(knots)", f(knots), nan=True)
     if values.shape != knots.shape or not np.isfinite(values).all():
         raise ValueError(f"f gave shape {values.shape} at {len(knots)} points; it must give one finite value for each")
     slopes: list[int] = []
@@ -249,4 +249,4 @@ def lipschitz_net(f: Callable[[Array], Array], eps: float) -> tuple[tuple[int, .
         up = values[k + 1] >= heights[-1]
         slopes.append(1 if up else -1)
         heights.append(heights[-1] + slopes[-1] * float(knots[k + 1] - knots[k]))
-    return tuple(slopes), lambda t: np.interp(possibly_nan("t", t), knots, heights)
+    return tuple(slopes), lambda t: np.interp(real_array("t", t, nan=True), knots, heights)

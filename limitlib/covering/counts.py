@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, sparse
 
 from limitlib.bounds import Count
-from limitlib.checks import flag, possibly_nan, real, word
+from limitlib.checks import flag, real, real_array, word
 from limitlib.covering.brackets import best_cover, fractional_packing, greedy_cover, greedy_packing, near_pairs
 from limitlib.covering.greedy import GreedyOrder, exponent, greedy_order, in_range, points, scaled_radius
 
@@ -111,7 +111,7 @@ def entropy_profile(X: ArrayLike, eps: ArrayLike, *, metric: str = "l2", centers
     TypeError as :func:`covering_number`.
     """
     (x, unit), p = in_range(points(X)), exponent(metric)
-    radii = np.atleast_1d(possibly_nan("eps", eps))
+    radii = np.atleast_1d(real_array("eps", eps, nan=True))
     if radii.ndim != 1 or not radii.size:
         raise ValueError(f"eps has shape {radii.shape}; give a list of radii")
     word("centers", centers, CENTERS)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from limitlib.checks import count, possibly_nan, word
+from limitlib.checks import count, real_array, word
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def points(X: ArrayLike) -> Array:
 
     Raises TypeError for what is not real, ValueError for an empty set, another shape, or values that are not finite.
     """
-    found = possibly_nan("X", X)
+    found = real_array("X", X, nan=True)
     if found.ndim != 2 or found.shape[0] == 0 or found.shape[1] == 0:
         raise ValueError(f"X has shape {found.shape}; give at least one point as (points, coordinates)")
     if not np.isfinite(found).all():

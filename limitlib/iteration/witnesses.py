@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from limitlib.checks import real_array
+
 Array = NDArray[np.float64]
 
 
@@ -62,14 +64,14 @@ def shift_residual(n: ArrayLike, *, relaxation: float = 0.5) -> Array:
 
 
 def _steps(n: ArrayLike) -> Array:
-    steps = np.asarray(n, dtype=float)
+    steps = real_array("n", n, nan=True)
     if not ((steps >= 0) & (steps == np.floor(steps)) & np.isfinite(steps)).all():
         raise ValueError(f"n must hold whole numbers >= 0; got {n!r}")
     return steps
 
 
 def _relaxation(a: float) -> float:
-    if np.ndim(a) or isinstance(a, str) or np.iscomplexobj(a) or a is None:
+    if np.ndim(a) or isinstance(a, bool | str) or np.iscomplexobj(a) or a is None:
         raise TypeError(f"relaxation must be one real number; got {a!r}")
     if not 0 <= a <= 1:
         raise ValueError(f"relaxation must lie in [0, 1]; got {a!r}")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from limitlib.checks import count
+
 
 class LinearAttention(nn.Module):
     """``depth`` layers of one linear-attention head with a residual connection and no softmax, float64, nothing to train.
@@ -33,7 +35,9 @@ class LinearAttention(nn.Module):
                 raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
         if isinstance(eta, bool) or not isinstance(eta, int | float) or not (math.isfinite(eta) and eta > 0):
             raise ValueError(f"eta={eta!r} must be a positive finite number")
-        self.dim, self.depth, self.eta, self.softmax = dim, depth, float(eta), bool(softmax)
+        if not isinstance(softmax, bool):
+            raise TypeError(f"softmax={softmax!r} must be True or False")
+        self.dim, self.depth, self.eta, self.softmax = dim, depth, float(eta), softmax
         inputs = torch.diag(torch.tensor([1.0] * dim + [0.0], dtype=torch.float64))
         self.register_buffer("query_weight", inputs)
         self.register_buffer("key_weight", inputs.clone())
@@ -41,6 +45,9 @@ class LinearAttention(nn.Module):
 
     def layer(self, tokens: torch.Tensor, context: int) -> torch.Tensor:
         """One layer as written: tokens (..., context + queries, d + 1), the context first, to tokens of the same shape."""
+        if not isinstance(tokens, torch.Tensor) or tokens.dtype != torch.float64 or tokens.ndim < 2:
+            raise TypeError("tokens must be a float64 tensor of at least 2 dimensions")
+        context = count("context", context, 1, "it counts tokens")
         if tokens.shape[-1] != self.dim + 1 or not 1 <= context <= tokens.shape[-2]:
             raise ValueError(
                 f"tokens has shape {tuple(tokens.shape)} and context={context}; give (..., tokens, {self.dim + 1}) and 1 <= "
@@ -64,7 +71,9 @@ class LinearAttention(nn.Module):
         Result: (depths, tasks, q). The layers never change an x, so the attention weights are computed once; otherwise this is
         :meth:`layer`, applied again and again. Raises ValueError for shapes that don't fit, TypeError for other dtypes.
         """
-        wanted = [self.depth] if depths is None else [int(k) for k in depths]
+        if depths is not None and not hasattr(depths, "__iter__"):
+            raise TypeError(f"depths={depths!r} must be a list of numbers of layers, such as [{depths!r}]")
+        wanted = [self.depth] if depths is None else [count("depths", k, 0, "it holds numbers of layers") for k in depths]
         if wanted != sorted(set(wanted)) or not wanted or wanted[0] < 0 or wanted[-1] > self.depth:
             raise ValueError(f"depths={depths!r} must increase from at least 0 to at most depth={self.depth}")
         for name, tensor, dims in (("X", X, (2, 3)), ("y", y, (2,)), ("query", query, (2, 3))):
@@ -104,6 +113,10 @@ class LinearAttention(nn.Module):
     @staticmethod
     def largest_step(X: torch.Tensor) -> float:
         """2 / l_max of X'X / n for one context X (n, d): above it the layers expand and the loss grows without bound."""
+        if not isinstance(X, torch.Tensor) or X.is_complex():
+            raise TypeError(f"X must be a tensor of real numbers; got {type(X).__name__}: give torch.as_tensor(X)")
+        if not X.isfinite().all():
+            raise ValueError("X must be finite; it holds NaN or inf")
         if X.ndim != 2 or not X.numel():
             raise ValueError(f"X has shape {tuple(X.shape)}; give one context (n, d)")
         largest = float(torch.linalg.matrix_norm(X.double(), ord=2)) ** 2 / X.shape[0]

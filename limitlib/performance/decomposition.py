@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from limitlib.checks import function, real, returned
+
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -48,13 +50,17 @@ def decompose(
     risk, empirical_risk: functions of a predictor. minimiser: the empirical minimiser in the class, best: the risk minimiser
     in the class, limit: the best predictor of the infinite architecture (default: ``best``, so that the architecture term is
     0). Raises ValueError if ``minimiser`` or ``best`` is beaten by ``trained`` on its own criterion, since it is then no
-    minimiser. Theorem T4.1.
+    minimiser, and for a risk that is NaN or infinite; TypeError for one that is no real number. Theorem T4.1.
     """
-    gap, fitted, least = risk(trained) - empirical_risk(trained), empirical_risk(trained), empirical_risk(minimiser)
-    top, roof = risk(best), risk(best if limit is None else limit)
+    function("risk", risk)
+    function("empirical_risk", empirical_risk)
+    reached, fitted = returned("risk(trained)", risk(trained)), returned("empirical_risk(trained)", empirical_risk(trained))
+    least, top = returned("empirical_risk(minimiser)", empirical_risk(minimiser)), returned("risk(best)", risk(best))
+    roof = top if limit is None else returned("risk(limit)", risk(limit))
+    gap, optimal_risk = reached - fitted, real("optimal_risk", optimal_risk)
     if fitted < least:
         raise ValueError(f"minimiser has the empirical risk {least!r}, trained has {fitted!r}: give the empirical minimiser")
-    if risk(trained) < top or risk(minimiser) < top:
+    if reached < top or returned("risk(minimiser)", risk(minimiser)) < top:
         raise ValueError(f"best has the risk {top!r}, and another predictor of the class has less: give the risk minimiser")
     selection = least - top
     return Decomposition(fitted - least, top - roof, gap + selection, roof - optimal_risk, selection)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import spence
 
-from limitlib.checks import count, real
+from limitlib.checks import at_least, count, real
 
 #: The integral of sqrt(ln(1 + 2/u)) over 0 < u < 1, rounded up: Dudley's integral of a ball (T5.3).
 CHAINING = 1.352582
@@ -70,7 +70,8 @@ def injected_bound(
     with parameters of their own; 1 for tied weights. With untied layers the constants refer to the largest change of a layer's
     parameters, and the count gives a factor sqrt(copies).
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), beta outside (0, 1), N below 1, a dimension or
-    copies that are not whole and positive, and other constants that are negative, NaN or infinite.
+    copies that are not whole and positive, and other constants that are negative, NaN or infinite. A term is inf where
+    a product of its factors, from the left, exceeds the largest float.
     """
     q, beta = real("q", q), real("beta", beta)
     if not 0 <= q < 1:
@@ -83,13 +84,17 @@ def injected_bound(
     layers, steps = real("P", P, least=0, finite=False), real("K", K, least=0, finite=False)
     state = {"loss_lipschitz": loss_lipschitz, "readout_lipschitz": readout_lipschitz, "state_bound": state_bound}
     size = {"parameter_lipschitz": parameter_lipschitz, "radius": radius}
+    share = 0.0 if math.isinf(samples) else math.sqrt(parameters / samples)
     return ErrorBound(
         optimisation=beta**steps * real("initial_gap", initial_gap, least=0),
-        architecture=math.prod((real(name, value, least=0) for name, value in state.items()), start=q**layers),
-        sample=math.prod(
-            (real(name, value, least=0) for name, value in size.items()), start=SAMPLE * math.sqrt(parameters / samples)
-        ),
+        architecture=_product(q**layers, *(real(name, value, least=0) for name, value in state.items())),
+        sample=_product(SAMPLE * share, *(real(name, value, least=0) for name, value in size.items())),
     )
+
+
+def _product(*factors: float) -> float:
+    """The product; 0 where a factor is, also where others alone would overflow."""
+    return math.prod(factors) if all(factors) else 0.0
 
 
 def untied_entropy(
@@ -101,6 +106,8 @@ def untied_entropy(
     in its state. A layer that is j - 1 layers from the output counts only with q^(j-1), so it may be covered more coarsely: the
     share (1 - s) s^(j-1) of eps with s = sqrt(q). The sum over layers converges; beyond the 64th layer a closed integral bounds
     it, so that a factor q near 1 costs no more. Proposition T4.3b. depth: whole, or inf.
+    inf where parameter_lipschitz radius or 2 parameter_lipschitz radius (1 + s) / ((1 - q) eps) or the
+    result exceeds the largest float.
     Raises TypeError for what is no real number, ValueError for q outside [0, 1), eps <= 0, negative or infinite constants, or a
     dimension or depth that is not whole and positive.
     """
@@ -111,6 +118,8 @@ def untied_entropy(
         raise ValueError(f"eps={eps!r} must be positive")
     dimension, layers = count("dimension", dimension, 1), depth if depth == math.inf else count("depth", depth, 1)
     size = real("parameter_lipschitz", parameter_lipschitz, least=0) * real("radius", radius, least=0)
+    if math.isinf(eps):
+        return 0.0
     s = math.sqrt(q)
     scale = 2 * size * (1 + s) / (1 - q) / eps  # 1 - s = (1 - q) / (1 + s), without cancellation
     if math.isinf(scale):
@@ -157,10 +166,5 @@ def pl_bound(gap: float, *, mu: float, L: float, K: ArrayLike) -> NDArray[np.flo
     gap, mu, L = real("gap", gap, least=0), real("mu", mu), real("L", L)
     if not 0 < mu <= L:
         raise ValueError(f"mu={mu!r} must be positive and at most L={L!r}; give the smallest nonzero curvature and the largest")
-    try:
-        steps = np.asarray(K, dtype=float)
-    except (TypeError, ValueError):
-        raise TypeError(f"K={K!r} must be a number of steps or an array of them") from None
-    if not (steps >= 0).all():
-        raise ValueError(f"K={K!r} must be at least 0 everywhere")
+    steps = at_least("K", K, 0)
     return np.asarray(gap * (1 - mu / L) ** steps)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib.bounds import Estimate
+from limitlib.checks import function, real, real_array, returned
 
 Array = NDArray[np.float64]
 
@@ -56,15 +57,17 @@ def limit_along(
     they change sign and don't shrink. *diverges*: they have one sign and don't shrink, or the values are infinite. Anything
     else is *undecided*. What happens beyond the last n can't be seen: 1/n + n/10^12 is judged convergent, so is
     sin(log(n)/2) near an extreme, and tanh(n/10^12) is judged to diverge. Raises ValueError for too few, unordered or
-    infinite n, and where E gives NaN.
+    infinite n, and where E gives NaN; TypeError where E or path is no function or gives no number or no arguments.
     """
+    function("E", E)
+    function("path", path)
     index = _indices(n)
     values = np.array([_evaluate(E, path(_whole(i))) for i in index])
     return judge(values, index)
 
 
 def _indices(n: ArrayLike) -> Array:
-    index = np.asarray(n, dtype=float)
+    index = real_array("n", n, nan=True)
     if index.ndim != 1 or index.size < TAIL + 2 or not (np.isfinite(index).all() and (np.diff(index) > 0).all()):
         raise ValueError(f"n must hold at least {TAIL + 2} increasing numbers, all finite; got {index!r}")
     return index
@@ -75,10 +78,12 @@ def _whole(number: float) -> Any:
 
 
 def _evaluate(E: Callable[..., Any], point: Mapping[str, Any] | Sequence[Any]) -> float:
-    value = float(E(**point) if isinstance(point, Mapping) else E(*point))
-    if math.isnan(value):
+    if not isinstance(point, Mapping | Sequence) or isinstance(point, str):
+        raise TypeError(f"path must give (N, P, K) or a mapping of E's arguments; it gives {point!r}")
+    value = E(**point) if isinstance(point, Mapping) else E(*point)
+    if np.shape(value) in ((), (1,)) and isinstance(value, float | np.ndarray | np.floating) and np.isnan(value).all():
         raise ValueError(f"E is NaN at {point!r}; leave such points out of the path")
-    return value
+    return returned(f"E at {point!r}", value, finite=False)
 
 
 def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
@@ -86,7 +91,7 @@ def judge(values: ArrayLike, n: ArrayLike) -> PathLimit:
 
     Raises ValueError for another shape, for n that does not increase or is not finite, and for NaN among the values.
     """
-    seen, index = np.asarray(values, dtype=float), np.asarray(n, dtype=float)
+    seen, index = real_array("values", values, nan=True), real_array("n", n, nan=True)
     if seen.ndim != 1 or seen.shape != index.shape or seen.size < TAIL + 2:
         raise ValueError(f"values and n must be vectors of one length, at least {TAIL + 2}; got {seen.shape} and {index.shape}")
     index = _indices(index)
@@ -140,11 +145,11 @@ def iterated_limit(E: Callable[..., Any], order: Sequence[str], *, n: ArrayLike 
     is infinite; where one oscillates or is undecided the whole is undecided and the reason says at which point. Raises
     ValueError for an empty order, a repeated variable, reach < 0, or too few or unordered n.
     """
+    function("E", E)
     names = tuple(order)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"order={order!r} must name each variable once, the one whose limit is taken first at the beginning")
-    if not reach >= 0:
-        raise ValueError(f"reach={reach!r} must be at least 0")
+    reach = real("reach", reach, least=0)
     return _iterate(E, names, _indices(n), reach, {})
 
 
@@ -181,7 +186,7 @@ def monotone_envelope(values: ArrayLike) -> Array:
     >>> monotone_envelope([[3.0, 5.0], [4.0, 1.0]]).tolist()
     [[3.0, 3.0], [3.0, 1.0]]
     """
-    found = np.asarray(values, dtype=float)
+    found = real_array("values", values, nan=True)
     if found.ndim == 0 or not found.size:
         raise ValueError(f"values must hold E on a grid, one axis for each variable; got the shape {found.shape}")
     if np.isnan(found).any():

@@ -31,7 +31,8 @@ CHUNK = 25_000  # elements treated at a time, so that memory stays bounded
 class Exponents:
     """Error ~ K^-steps (P, N large), P^-width (K, N large), N^-data (training stopped in time); C^-compute on the frontier.
 
-    ``frontier_width``: the best size grows like C^frontier_width when C = P K. Exact asymptotic exponents.
+    ``frontier_width``: the best size grows like C^frontier_width when C = P K. ``data`` is 0 for a <= 1/2: the first step of an
+    infinite model adds infinite variance there, so no time to stop makes the error fall with N. Exact asymptotic exponents.
     """
 
     steps: float
@@ -65,7 +66,12 @@ class Frontier:
 
 @dataclass(frozen=True)
 class PowerLawModel:
-    """The model's error in closed form in N, P and K.
+    """The model's error in closed form in N, P and K: gradient descent on a power-law spectrum, mode by mode.
+
+        E = sum_{j<=P} j^-b (1 - eta j^-a)^(2K) + sum_{j>P} j^-b + noise/N sum_{j<=P} (1 - (1 - eta j^-a)^K)^2
+
+    Mode j has the eigenvalue j^-a and the energy j^-b of the target; the sums are what K steps leave, what a model of P modes
+    lacks, and the variance of what it learned from N samples.
 
     a > 0: decay of the eigenvalues. b > 1: decay of the energies. 0 < eta < 1: step size. noise >= 0: variance of a sample.
     Raises ValueError outside these ranges: for b <= 1 the target has infinite energy, and for eta >= 1 the first mode is
@@ -155,6 +161,10 @@ class PowerLawModel:
         if not p.size:
             found[rows] = total
             return found
+        if self.eta * CUTOFF**-self.a == 0.0:  # a is so large that these modes are never learned
+            total[beyond] += special.zeta(self.b, CUTOFF + 1) - special.zeta(self.b, p + 1)
+            found[rows] = total
+            return found
         whole = _beta(kappa, steps + 1, scale=-kappa * math.log(self.eta)) / self.a
         if not np.isfinite(whole).all():
             raise ValueError(
@@ -182,6 +192,9 @@ class PowerLawModel:
         total = _head(lambda j: np.expm1(k * log_rate[j - 1]) ** 2, p)
         beyond = p > CUTOFF
         p, k = p[beyond], k[beyond]
+        if self.eta * CUTOFF**-self.a == 0.0:  # a is so large that the modes beyond are never learned
+            found[rows] = total
+            return found
 
         def series(x: Any) -> list[Array]:
             learned = [-c for c in _power_series(self.a, 0.0, self.eta, k, x)]
@@ -200,7 +213,7 @@ class PowerLawModel:
     def exponents(self) -> Exponents:
         """The exponents of T6.4 and T6.5, exact."""
         a, b = self.a, self.b
-        return Exponents((b - 1) / a, b - 1, (b - 1) / b, (b - 1) / (1 + a), 1 / (1 + a))
+        return Exponents((b - 1) / a, b - 1, (b - 1) / b if a > 0.5 else 0.0, (b - 1) / (1 + a), 1 / (1 + a))
 
     def prefactors(self) -> Prefactors:
         """The constants in front of the power laws of T6.4, exact."""
@@ -320,8 +333,8 @@ def variance_constant(a: float) -> float:
     """
     if real("a", a, least=0, exclusive=True) <= 0.5:
         return math.inf
-    s = 1 / a  # written so that the removable singularity at a = 1 is harmless
-    return 2 * math.gamma(2 - s) * math.log(2) * float(special.exprel((s - 1) * math.log(2)))
+    s = 1 / a  # written so that the removable singularity at a = 1 is harmless, and the pole at a = 1/2 keeps its digits
+    return 2 * math.gamma((2 * a - 1) / a if a < 1 else 2 - s) * math.log(2) * float(special.exprel((s - 1) * math.log(2)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ sums
@@ -453,6 +466,8 @@ def _variance_integral(a: float, eta: float, p: Array, k: Array) -> Array:
 def _ridge_sum(a: float, ridge: Array) -> Array:
     share = [float(j) ** -a / ridge for j in range(1, CUTOFF + 1)]
     head = sum(x / (1 + x) for x in share)
+    if float(CUTOFF) ** -a == 0.0:  # nothing is left beyond
+        return np.asarray(head)
     s = 1 / a
     integral = special.betainc(1 - s, s, share[-1] / (1 + share[-1])) * special.beta(1 - s, s) * s * ridge**-s
     return head + integral - _end(_ridge_series(a, ridge, float(CUTOFF)), CUTOFF)

@@ -13,18 +13,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.checks import at_least, count, generator, real
+from limitlib.checks import count, generator, real, real_array
 from limitlib.performance.power_law import PowerLawModel
-from limitlib.performance.regression import kept_modes, spectrum_of
+from limitlib.performance.regression import coefficients_of, kept_modes, spectrum_of, whole_steps
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """Risks of independent draws, float64 (draws,): an ESTIMATE of their mean, with its standard error."""
+    """Risks of independent draws, float64 (draws,): an ESTIMATE of their mean, with its standard error.
+
+    inf stands for a draw that diverged. Raises TypeError for what is no array of real numbers, ValueError for NaN, another
+    number of dimensions, or no draw.
+    """
 
     values: Array
+
+    def __post_init__(self) -> None:
+        values = real_array("values", self.values)
+        if values.ndim != 1 or not values.size:
+            raise ValueError(f"values must hold one risk for each draw, at least one; got the shape {values.shape}")
+        object.__setattr__(self, "values", values)
 
     @property
     def mean(self) -> float:
@@ -38,14 +48,27 @@ class Simulated:
 
     @property
     def standard_error(self) -> float:
-        """Sample standard deviation over the root of the number of draws. Raises ValueError for a single draw."""
+        """Sample standard deviation over the root of the number of draws; inf if a draw diverged.
+
+        Raises ValueError for a single draw.
+        """
         if self.values.size < 2:
             raise ValueError("draws=1 gives no standard error; simulate at least 2 draws")
+        if np.isinf(self.values).any():
+            return math.inf
         return float(self.values.std(ddof=1) / math.sqrt(self.values.size))
 
     def z(self, theory: float) -> float:
-        """Distance of the mean from ``theory`` in standard errors, with its sign."""
-        return (self.mean - real("theory", theory)) / self.standard_error
+        """Distance of the mean from ``theory`` in standard errors, with its sign.
+
+        Raises ValueError where they measure nothing: a single draw, a draw that diverged, or draws that are all equal.
+        """
+        theory, error = real("theory", theory), self.standard_error
+        if math.isinf(error):
+            raise ValueError("values hold inf, a draw that diverged: the mean has no standard error; compare the median")
+        if error == 0.0:
+            raise ValueError(f"values are all equal to {self.mean:g}: their standard error is 0; compare the mean itself")
+        return (self.mean - theory) / error
 
 
 def gradient_descent_risk(
@@ -54,23 +77,26 @@ def gradient_descent_risk(
     """Risks of gradient descent on the population loss half sum l_j (w_j - w*_j)^2, start 0, run step by step; shape of steps.
 
     Only the first P modes are trained (default: all). Nothing is random and no power is taken: the slow exact reference of
-    ``PowerLawModel.error``. Diverges, to inf, for eta > 2 / l_max. Raises ValueError for eta <= 0, steps that are not whole and
-    >= 0, or P outside 0..modes.
+    ``PowerLawModel.error``. What is iterated is the error w* - w of each mode, so that a small risk keeps its digits. Diverges,
+    to inf, for eta > 2 / l_max. Raises ValueError for eta <= 0, steps that are not whole, below 0 or above 1e8, or P outside
+    0..modes.
+
+    >>> gradient_descent_risk([1.0, 0.5], [1.0, 1.0], [0, 1, 2], eta=0.5).tolist()
+    [2.0, 0.8125, 0.37890625]
     """
     values, powers = spectrum_of(eigenvalues, energies)
     kept, eta = kept_modes(P, values.size), real("eta", eta, least=0, exclusive=True)
-    asked = at_least("steps", steps, 0)
-    if not np.isfinite(asked).all() or (asked != np.floor(asked)).any():
-        raise ValueError("steps must be whole and finite: gradient descent makes no half steps")
-    lam, target, w = values[:kept], np.sqrt(powers / values)[:kept], np.zeros(kept)
+    asked = whole_steps(steps, "gradient descent")
+    trained = powers[:kept] > 0
+    left, rest = np.sqrt(powers[:kept][trained]), float(powers[kept:].sum())  # root of l_j times the error of w_j
     wanted, risks = set(asked.reshape(-1).tolist()), {}
-    rest = float(powers[kept:].sum())
     with np.errstate(over="ignore", invalid="ignore"):
+        factor = 1 - eta * values[:kept][trained]
         for step in range(int(asked.max(initial=0)) + 1):
             if step in wanted:
-                risk = float(lam @ (w - target) ** 2) + rest
+                risk = float(left @ left) + rest
                 risks[step] = risk if math.isfinite(risk) else math.inf
-            w = w - eta * lam * (w - target)
+            left = factor * left
     return np.array([risks[int(s)] for s in asked.reshape(-1)]).reshape(asked.shape)
 
 
@@ -121,7 +147,9 @@ def simulate_ridge(
     ridge, noise = real("ridge", ridge, least=0), real("noise", noise, least=0)
     features = None if features is None else count("features", features, 1)
     root = np.sqrt(values)
-    target = np.sqrt(powers / values)
+    target = np.sqrt(coefficients_of(values, powers))
+    if values.max() > 1e150:
+        raise ValueError(f"eigenvalues up to {values.max():g} must be at most 1e150: a Gram matrix would overflow; rescale")
     found = []
     for _ in range(draws):
         w = target * rng.choice([-1.0, 1.0], target.size)
@@ -129,8 +157,12 @@ def simulate_ridge(
         y = X @ w + math.sqrt(noise) * rng.standard_normal(N)
         mix = None if features is None else rng.standard_normal((values.size, features)) / math.sqrt(features)
         Z = X if mix is None else X @ mix
-        if ridge == 0.0 and Z.shape[1] <= N:
+        columns = Z.shape[1]
+        if ridge == 0.0 and columns <= N:
             fitted = np.linalg.lstsq(Z, y, rcond=None)[0]
+        elif columns < N and ridge < np.finfo(float).eps * N * np.sum(Z**2):  # Z Z' + ridge may be singular in float64
+            penalty = math.sqrt(ridge) * np.eye(columns)
+            fitted = np.linalg.lstsq(np.vstack([Z, penalty]), np.append(y, np.zeros(columns)), rcond=None)[0]
         else:
             fitted = Z.T @ np.linalg.solve(Z @ Z.T + ridge * np.eye(N), y)
         found.append(float(np.sum(values * ((fitted if mix is None else mix @ fitted) - w) ** 2)))
@@ -151,18 +183,21 @@ def simulate_one_pass_sgd(
 ) -> Simulated:
     """Excess risks of one-pass SGD after ``steps``, in the convention of :func:`one_pass_sgd_risk`; all draws side by side.
 
-    Raises ValueError for steps < 0, batch or draws < 1, eta <= 0, noise < 0, or P outside 0..modes.
+    A draw whose weights have left the range of float64 has the risk inf. Raises ValueError for steps below 0 or above 1e8,
+    batch or draws < 1, eta <= 0, noise < 0, or P outside 0..modes.
     """
     values, powers = spectrum_of(eigenvalues, energies)
-    kept, steps, batch = kept_modes(P, values.size), count("steps", steps, 0), count("batch", batch, 1)
+    kept, batch = kept_modes(P, values.size), count("batch", batch, 1)
+    steps = int(whole_steps(count("steps", steps, 0), "SGD"))
     eta, noise = real("eta", eta, least=0, exclusive=True), real("noise", noise, least=0)
     draws, rng = count("draws", draws, 1), generator(rng)
-    root, w = np.sqrt(values), np.sqrt(powers / values)
+    root, w = np.sqrt(values), np.sqrt(coefficients_of(values, powers))
     weights = np.zeros((draws, kept))
-    for _ in range(steps):
-        X = rng.standard_normal((draws, batch, values.size)) * root
-        y = X @ w + math.sqrt(noise) * rng.standard_normal((draws, batch))
-        error = np.einsum("dbk,dk->db", X[..., :kept], weights) - y
-        weights -= eta / batch * np.einsum("dbk,db->dk", X[..., :kept], error)
-    risks = np.sum(values[:kept] * (weights - w[:kept]) ** 2, axis=1) + powers[kept:].sum()
-    return Simulated(risks)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(steps):
+            X = rng.standard_normal((draws, batch, values.size)) * root
+            y = X @ w + math.sqrt(noise) * rng.standard_normal((draws, batch))
+            error = np.einsum("dbk,dk->db", X[..., :kept], weights) - y
+            weights -= eta / batch * np.einsum("dbk,db->dk", X[..., :kept], error)
+        risks = np.sum(values[:kept] * (weights - w[:kept]) ** 2, axis=1) + powers[kept:].sum()
+    return Simulated(np.where(np.isnan(risks), np.inf, risks))

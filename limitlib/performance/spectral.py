@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.checks import real
+from limitlib.checks import at_least, real, real_array
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class PowerLawMass:
 
     def mass(self, u: ArrayLike) -> Array:
         """Mass of [0, u], exact. NaN gives NaN."""
-        v = np.clip((np.asarray(u, dtype=float) - self.gap) / (1 - self.gap), 0.0, 1.0)
+        v = np.clip((real_array("u", u, nan=True) - self.gap) / (1 - self.gap), 0.0, 1.0)
         factor = 1 + self.kappa * -np.log(np.where(v > 0, v, 1.0)) if self.log else 1.0
         return self.weight * v**self.kappa * factor
 
@@ -124,7 +124,9 @@ class SpectralMeasure:
         for part in parts:
             if not isinstance(part, PowerLawMass):
                 raise TypeError(f"parts must hold PowerLawMass objects; got {part!r}")
-        atoms, weights = (np.array(a, dtype=float) for a in (self.atoms, self.weights))
+        atoms, weights = (
+            real_array(name, value, nan=True).copy() for name, value in (("atoms", self.atoms), ("weights", self.weights))
+        )
         if atoms.ndim != 1 or atoms.shape != weights.shape:
             raise ValueError(f"atoms and weights must be two lists of one length; got shapes {atoms.shape}, {weights.shape}")
         for name, values, high in (("atoms", atoms, 1.0), ("weights", weights, np.finfo(float).max / max(1, weights.size))):
@@ -146,9 +148,7 @@ class SpectralMeasure:
         ``8 d eps`` of 0 are put at 0. Raises ValueError unless A is finite, symmetric, and 0 <= A <= I up to rounding;
         TypeError for complex arrays.
         """
-        if np.iscomplexobj(A) or np.iscomplexobj(x):
-            raise TypeError("A and x must be real")
-        A, x = np.asarray(A, dtype=float), np.asarray(x, dtype=float)
+        A, x = real_array("A", A, nan=True), real_array("x", x, nan=True)
         if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.size or not np.isfinite(A).all():
             raise ValueError(f"A must be a finite square matrix, at least 1 by 1, without NaN; got shape {A.shape}")
         if x.ndim not in (1, 2) or len(x) != len(A) or not np.isfinite(x).all():
@@ -164,9 +164,7 @@ class SpectralMeasure:
 
     def mass(self, u: ArrayLike) -> Array:
         """nu([0, u]), exact up to rounding. Raises ValueError for NaN."""
-        u = np.asarray(u, dtype=float)
-        if np.isnan(u).any():
-            raise ValueError("u must not be NaN")
+        u = real_array("u", u)
         sums = np.concatenate([[0.0], np.cumsum(self.weights)])
         return sum((part.mass(u) for part in self.parts), sums[np.searchsorted(self.atoms, u, side="right")])
 
@@ -214,9 +212,7 @@ class SpectralMeasure:
 
 def _doubled(K: ArrayLike) -> Array:
     """2K as an array; 2K beyond the largest float counts as inf."""
-    k = np.asarray(K, dtype=float)
-    if not (k >= 0).all():
-        raise ValueError("K must be at least 0 and not NaN: it counts steps")
+    k = at_least("K", K, 0, "it counts steps")
     with np.errstate(over="ignore"):
         return 2 * k
 

@@ -332,7 +332,7 @@ def test_pl_needs_a_possible_constant():
             pl_bound(gap, mu=0.5, L=1.0, K=3)
     with pytest.raises(ValueError, match="L=inf"):
         pl_bound(1.0, mu=0.5, L=math.inf, K=3)
-    with pytest.raises(ValueError, match="K=nan must be at least 0"):
+    with pytest.raises(ValueError, match="K must not be NaN"):
         pl_bound(1.0, mu=0.5, L=1.0, K=math.nan)
     with pytest.raises(TypeError, match="K='many'"):
         pl_bound(1.0, mu=0.5, L=1.0, K="many")

@@ -380,3 +380,25 @@ def test_a_gap_makes_the_decay_exponential():
     gapped = [float(model.error(P=4, K=K)) - float(model.error(P=4)) for K in (120, 140)]
     assert np.diff(np.log(critical)) == pytest.approx(-math.log(10) / 1.5, rel=1e-2)
     assert gapped[1] / gapped[0] == pytest.approx((1 - 0.5 * 4**-1.5) ** 40, rel=1e-3)
+
+
+@pytest.mark.parametrize("a", [base + s * 10.0**-k for k in range(1, 16) for base, s in ((0.5, 1), (1, 1), (1, -1))])
+def test_the_variance_constant_keeps_its_digits(a):
+    with mp.workdps(60):
+        s = 1 / mp.mpf(a)
+        exact = s * mp.gamma(-s) * (mp.mpf(2) ** s - 2) if a != 1 else 2 * mp.log(2)
+    assert variance_constant(a) == pytest.approx(float(exact), rel=1e-12)
+
+
+@pytest.mark.parametrize("a", [200.0, 1e22, 1e300])
+def test_only_the_first_mode_is_learned_for_huge_a(a):
+    model = PowerLawModel(a, 2.0, noise=1.0)
+    for P, rest in ((math.inf, math.pi**2 / 6 - 1), (1000, math.pi**2 / 6 - 1)):
+        assert model.error(N=10, P=P, K=5) == pytest.approx(rest + 0.5**10 + 0.1 * (1 - 0.5**5) ** 2, rel=1e-12)
+    assert model.effective_dimension(1.0) == pytest.approx(0.5, rel=1e-12)
+    assert model.frontier(100).error == pytest.approx(math.pi**2 / 6 - 1, rel=1e-12)
+
+
+def test_no_time_to_stop_below_one_half():
+    assert PowerLawModel(0.5, 2.0).exponents().data == 0.0 == PowerLawModel(0.3, 2.0).exponents().data
+    assert PowerLawModel(0.51, 2.0).exponents().data == 0.5

@@ -181,3 +181,30 @@ def test_a_ridge_too_small_for_float64_is_named():
             random_features_risk(values, powers, N, N, ridge=1e-300, noise=0.1)
     with pytest.raises(ValueError, match="must not both be inf"):
         least_squares_risk(math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ridge_risk([1e308, 1e308], [1, 1], 5, ridge=1.0), "eigenvalues between 1e.308"),
+        (lambda: random_features_risk([1e308, 1e308], [1, 1], 5, 6, ridge=1.0), "eigenvalues between 1e.308"),
+        (lambda: ridge_risk([1.0], [1.0], 1e5, ridge=1e-323), "outside the range of float64"),
+        (lambda: sgd_step_limit([]), "^eigenvalues must be a vector"),
+        (lambda: least_squares_risk(40.5, 5), "N must be whole"),
+        (lambda: why_least_squares_infinite([40], [40]), "must be single numbers"),
+        (lambda: one_pass_sgd_risk([1, 0.5], [1e308, 1e308], 3, eta=0.1), "energies up to 1e.308"),
+        (lambda: one_pass_sgd_risk([1.0], [1e308], 3, eta=0.1, noise=1e308), "noise=1e.308 plus"),
+        (lambda: one_pass_sgd_risk([1e-5], [1e308], 3, eta=0.1), "energies / eigenvalues"),
+    ],
+)
+def test_what_leaves_the_range_of_float64_is_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_numbers_at_the_edge_of_float64():
+    assert one_pass_sgd_risk([1.0], [1.0], [0, 1, 3], eta=1e200).tolist() == [1.0, math.inf, math.inf]
+    assert sgd_step_limit([1.0], batch=10**16) == pytest.approx(2.0, rel=1e-15)
+    assert sgd_step_limit([1e308, 1e308]) == pytest.approx(5e-309, rel=1e-9)
+    assert least_squares_risk(40, 5, noise=1e308) == pytest.approx(1e308 * (5 / 34), rel=1e-15)
+    assert "exceed the largest float" in why_least_squares_infinite(40, 38, noise=1e308)

@@ -10,6 +10,7 @@ from limitlib.performance import (
     Simulated,
     gradient_descent_risk,
     least_squares_risk,
+    one_pass_sgd_risk,
     simulate_one_pass_sgd,
     simulate_ridge,
     simulate_sequence_model,
@@ -96,3 +97,28 @@ RNG = np.random.default_rng(0)
 def test_bad_input_is_named(make, error, said):
     with pytest.raises(error, match=said):
         make()
+
+
+def test_descent_keeps_the_digits_of_a_small_risk():
+    found = gradient_descent_risk([1.0], [1.0], [150, 200, 300], eta=0.2)
+    assert found == pytest.approx([0.8**300, 0.8**400, 0.8**600], rel=1e-12, abs=0)
+
+
+def test_steps_that_would_never_end_are_refused():
+    for risk in (gradient_descent_risk, one_pass_sgd_risk):
+        with pytest.raises(ValueError, match="steps must be at most 1e"):
+            risk([1.0], [1.0], 1e300, eta=0.1)
+    with pytest.raises(ValueError, match="steps must be at most"):
+        simulate_one_pass_sgd([1.0], [1.0], 10**9, eta=0.1, draws=1, rng=RNG)
+
+
+def test_extreme_simulations():
+    assert (simulate_one_pass_sgd([1.0], [1.0], 300, eta=1e3, draws=3, rng=np.random.default_rng(0)).values == math.inf).all()
+    spectrum, rng = ([1.0, 0.5, 0.2], [1.0, 1.0, 1.0]), np.random.default_rng
+    tiny = simulate_ridge(*spectrum, 20, ridge=1e-300, features=2, draws=2, rng=rng(0))
+    assert tiny.values == pytest.approx(simulate_ridge(*spectrum, 20, features=2, draws=2, rng=rng(0)).values, rel=1e-12)
+    with pytest.raises(ValueError, match="a Gram matrix would overflow"):
+        simulate_ridge([1e308], [1.0], 3, ridge=1.0, draws=2, rng=RNG)
+    for values, said in (([1.0, 1.0], "all equal to 1"), ([1.0, math.inf], "a draw that diverged")):
+        with pytest.raises(ValueError, match=said):
+            Simulated(values).z(1.0)
