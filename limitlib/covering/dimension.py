@@ -41,6 +41,8 @@ def intrinsic_dimension(
     * "box": slope of the log of the number of occupied boxes over shrinking sides; for curves and fractals, and only for a
       set that the sample fills evenly up to its edge.
 
+    metric: "l1", "l2" or "linf", for the first three. neighbors: for "mle" only; at least 3.
+
     ESTIMATE with an interval at the given ``confidence``. For the first three it rests on the variance of the mean over
     points, with the dependence between points that share neighbours counted; on one side it is longer by the bias that a
     second estimate, with half or twice as many neighbours, shows. For "box" it rests on the spread of the slopes between

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from limitlib.checks import real_array
+from limitlib.checks import real, real_array
 
 Array = NDArray[np.float64]
 
@@ -71,8 +71,7 @@ def _steps(n: ArrayLike) -> Array:
 
 
 def _relaxation(a: float) -> float:
-    if np.ndim(a) or isinstance(a, bool | str) or np.iscomplexobj(a) or a is None:
-        raise TypeError(f"relaxation must be one real number; got {a!r}")
-    if not 0 <= a <= 1:
+    value = real("relaxation", a)
+    if not 0 <= value <= 1:
         raise ValueError(f"relaxation must lie in [0, 1]; got {a!r}")
-    return float(a)
+    return value
