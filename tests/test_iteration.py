@@ -812,7 +812,7 @@ def test_witnesses_reject(call, message):
 
 @pytest.mark.parametrize("relaxation", ["0.5", [0.1, 0.2], None, 0.5 + 1j])
 def test_witnesses_need_a_number(relaxation):
-    with pytest.raises(TypeError, match="relaxation=.* must be a real number"):
+    with pytest.raises(TypeError, match=r"relaxation=.* must be a real number"):
         rotation_residual(3, relaxation=relaxation)
-    with pytest.raises(TypeError, match="relaxation=.* must be a real number"):
+    with pytest.raises(TypeError, match=r"relaxation=.* must be a real number"):
         shift_residual(3, relaxation=relaxation)
