@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from limitlib.checks import count
+from limitlib.checks import count, flag, real
 
 
 class LinearAttention(nn.Module):
@@ -30,18 +30,12 @@ class LinearAttention(nn.Module):
 
     def __init__(self, dim: int, depth: int, *, eta: float, softmax: bool = False) -> None:
         super().__init__()
-        for name, value, least in (("dim", dim, 1), ("depth", depth, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not (math.isfinite(eta) and eta > 0):
-            raise ValueError(f"eta={eta!r} must be a positive finite number")
-        if not isinstance(softmax, bool):
-            raise TypeError(f"softmax={softmax!r} must be True or False")
-        self.dim, self.depth, self.eta, self.softmax = dim, depth, float(eta), softmax
-        inputs = torch.diag(torch.tensor([1.0] * dim + [0.0], dtype=torch.float64))
+        self.dim, self.depth = count("dim", dim, 1), count("depth", depth, 0)
+        self.eta, self.softmax = real("eta", eta, least=0, exclusive=True), flag("softmax", softmax)
+        inputs = torch.diag(torch.tensor([1.0] * self.dim + [0.0], dtype=torch.float64))
         self.register_buffer("query_weight", inputs)
         self.register_buffer("key_weight", inputs.clone())
-        self.register_buffer("value_weight", inputs - torch.eye(dim + 1, dtype=torch.float64))
+        self.register_buffer("value_weight", inputs - torch.eye(self.dim + 1, dtype=torch.float64))
 
     def layer(self, tokens: torch.Tensor, context: int) -> torch.Tensor:
         """One layer as written: tokens (..., context + queries, d + 1), the context first, to tokens of the same shape."""
