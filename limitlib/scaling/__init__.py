@@ -4,6 +4,10 @@ In a table of runs N counts data (tokens), P parameters, K steps and C FLOPs, th
 published laws name their arguments in full (``n_params``, ``n_tokens``), since the literature writes N for parameters.
 """
 
+from limitlib.scaling.fitting import Bootstrap, Certificate, Fit, fit
+from limitlib.scaling.forms import FORMS, law
+from limitlib.scaling.laws import Law
+from limitlib.scaling.objectives import LeastSquares, LogHuber, Weighted
 from limitlib.scaling.published import (
     BESIROGLU,
     BROWN_COMPUTE,
@@ -39,6 +43,7 @@ __all__ = [
     "BESIROGLU",
     "BROWN_COMPUTE",
     "FLOPS_PER_PARAM_TOKEN",
+    "FORMS",
     "HOFFMANN_ROUNDED",
     "HOFFMANN_TEX",
     "HOFFMANN_TEX_FULL",
@@ -52,13 +57,22 @@ __all__ = [
     "PF_DAY",
     "Allocation",
     "AllocationConstants",
+    "Bootstrap",
+    "Certificate",
     "ChinchillaLaw",
+    "Fit",
     "KaplanJointLaw",
+    "Law",
+    "LeastSquares",
+    "LogHuber",
     "SinglePowerLaw",
+    "Weighted",
     "allocation_constants",
     "dense_family_error",
     "exponential_decade_ratios",
+    "fit",
     "from_pf_days",
+    "law",
     "lifetime_flops",
     "numeric_allocation",
     "optimal_allocation",
