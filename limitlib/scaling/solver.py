@@ -27,7 +27,9 @@ BLOCK = 4_000_000
 class Point(Protocol):
     """A law at B parameter vectors: its values, and what is needed of its derivatives."""
 
-    value: Array
+    @property
+    def value(self) -> Array:
+        """(B, n)."""
 
     def pull(self, c: Array) -> Array:
         """Sum over rows of c_i times the gradient, (B, p)."""
