@@ -6,8 +6,10 @@ published laws name their arguments in full (``n_params``, ``n_tokens``), since 
 
 from limitlib.scaling.fitting import Bootstrap, Certificate, Fit, fit
 from limitlib.scaling.forms import FORMS, law
+from limitlib.scaling.frontier import FitFrontier
 from limitlib.scaling.laws import Law
 from limitlib.scaling.objectives import LeastSquares, LogHuber, Weighted
+from limitlib.scaling.profiles import Identifiability, Pivot, Profile
 from limitlib.scaling.published import (
     BESIROGLU,
     BROWN_COMPUTE,
@@ -61,10 +63,14 @@ __all__ = [
     "Certificate",
     "ChinchillaLaw",
     "Fit",
+    "FitFrontier",
+    "Identifiability",
     "KaplanJointLaw",
     "Law",
     "LeastSquares",
     "LogHuber",
+    "Pivot",
+    "Profile",
     "SinglePowerLaw",
     "Weighted",
     "allocation_constants",
