@@ -28,7 +28,7 @@ from limitlib.scaling.errors import (
 )
 from limitlib.scaling.published import FLOPS_PER_PARAM_TOKEN
 from limitlib.scaling.sources import Table
-from limitlib.scaling.suspicions import assembled_compute, same_as_previous
+from limitlib.scaling.suspicions import COMPUTED, same_as_previous
 
 #: The name of a source column, or the name and the factor that turns its values into tokens, parameters, steps, FLOPs, nats.
 Column = str | tuple[str, float]
@@ -130,7 +130,9 @@ def assemble(
         compute_flops(draft)
     if where is not None:
         keep_where(draft, where)
-    check_parsed(draft)
+    for name in draft.values:
+        check_numbers(draft, name, draft.rows)
+    check_flags(draft, draft.rows)
     drop_missing(draft, drop_nan)
     check_signs(draft)
     tokenizers = tokenizers_of(draft, tokenizer, kept_unit)
@@ -187,9 +189,9 @@ def convert_loss(draft: Draft, unit: str) -> None:
 def compute_flops(draft: Draft) -> None:
     with np.errstate(over="ignore"):
         draft.values["C"] = FLOPS_PER_PARAM_TOKEN * draft.values["N"] * draft.values["P"]
-    draft.labels["C"] = draft.origins["C"] = assembled_compute()
+    draft.labels["C"] = draft.origins["C"] = COMPUTED
     draft.strange["C"] = np.zeros(draft.table.length, dtype=bool)
-    draft.notes.append(f"C computed: {assembled_compute()}, which leaves out attention over the context")
+    draft.notes.append(f"C computed: {COMPUTED}, which leaves out attention over the context")
 
 
 def extras_of(extra: Mapping[str, Column] | Iterable[str] | None) -> dict[str, Column]:
@@ -245,7 +247,7 @@ def keep_where(draft: Draft, where: str) -> None:
     """Keep the rows that meet the condition; names are those of this table first, then the source's."""
     told: list[str] = []
 
-    def numbers(name: str, values: Array, column: str) -> Array:
+    def numbers(values: Array, column: str) -> Array:
         if (empty := np.flatnonzero(np.isnan(values))).size:
             told.append(f"where: {of_rows(empty, NOTED_ROWS)} without {column} cannot meet a comparison with it")
         return values
@@ -255,18 +257,19 @@ def keep_where(draft: Draft, where: str) -> None:
             check_numbers(draft, name, np.arange(draft.table.length))
             if draft.origins[name] != name and name in draft.table:
                 told.append(f"where: {name} means {draft.column(name)}, not the source's column {name!r}")
-            return numbers(name, draft.values[name], draft.column(name))
+            return numbers(draft.values[name], draft.column(name))
         if name == "annealed" and draft.hot is not None:
+            check_flags(draft, np.arange(draft.table.length))
             return draft.hot
         if name == "run" and draft.runs is not None:
             return np.array([r or "" for r in draft.runs], dtype=object)
         if name not in draft.table:
-            raise draft.table.unknown("where", name)
+            raise draft.table.unknown("where", name, beside=draft.values)
         raw = draft.table[name]
         if isinstance(raw, np.ndarray) and raw.dtype.kind == "b":
             return raw
         values, strange = sources.numbers(raw)
-        return np.array([t or "" for t in sources.texts(raw)], dtype=object) if strange.any() else numbers(name, values, name)
+        return np.array([t or "" for t in sources.texts(raw)], dtype=object) if strange.any() else numbers(values, name)
 
     draft.rows = np.flatnonzero(holds(where, column, draft.table.length))
     draft.notes += [*dict.fromkeys(told), f"where {where}: {len(draft.rows)} of {draft.table.length} rows kept"]
@@ -285,24 +288,23 @@ def check_numbers(draft: Draft, name: str, rows: NDArray[np.int64]) -> None:
 
 def shown(draft: Draft, name: str, rows: NDArray[np.int64]) -> str:
     """The first values of the source's column in those rows."""
-    values = draft.table[draft.origins[name]]
-    return ", ".join(repr(values[i]) for i in rows[:3])
+    values = [draft.table[draft.origins[name]][i] for i in rows[:3]]
+    return ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values)
 
 
-def check_parsed(draft: Draft) -> None:
-    for name in draft.values:
-        check_numbers(draft, name, draft.rows)
-    if draft.hot_strange is not None and (bad := draft.rows[draft.hot_strange[draft.rows]]).size:
+def check_flags(draft: Draft, rows: NDArray[np.int64]) -> None:
+    if draft.hot_strange is not None and (bad := rows[draft.hot_strange[rows]]).size:
         raise UnparsableFlag(
-            f"{draft.column('annealed')} must be true or false; {of_rows(bad)} hold {shown(draft, 'annealed', bad)}; fill "
-            "them in, "
-            "or say annealed=True or False for all rows", column="annealed", rows=bad,
+            f"{draft.column('annealed')} must be true or false, not {shown(draft, 'annealed', bad)} in {of_rows(bad)}; fill "
+            "them in, or say annealed=True or False for all rows", column="annealed", rows=bad,
         )  # fmt: skip
 
 
 def drop_missing(draft: Draft, drop_nan: bool) -> None:
-    named = [name for name in draft.values if draft.labels[name] != assembled_compute()]
-    lacking = {draft.column(name): draft.rows[~np.isfinite(draft.kept(name))] for name in named}
+    lacking = {draft.column(name): draft.rows[~np.isfinite(draft.kept(name))] for name in draft.values}
+    if draft.labels.get("C") == COMPUTED:  # lacks a value where N or P does; what is left has overflowed
+        of_both = [lacking[draft.column(name)] for name in ("N", "P")]
+        lacking[draft.column("C")] = np.setdiff1d(lacking[draft.column("C")], np.concatenate(of_both))
     if draft.runs is not None:
         lacking[f"run (column {draft.labels['run']!r})"] = np.array([i for i in draft.rows if draft.runs[i] is None], dtype=int)
     lacking = {column: rows for column, rows in lacking.items() if rows.size}
@@ -313,8 +315,8 @@ def drop_missing(draft: Draft, drop_nan: bool) -> None:
         told = "; ".join(f"{column} in {of_rows(rows)}" for column, rows in lacking.items())
         raise MissingValues(
             f"no finite value: {told} (of {draft.table.length} rows, the first being 0); fill them in, leave them out by "
-            "where=, or "
-            f"say drop_nan=True, which drops {len(every)} and notes them", column=next(iter(lacking)).split()[0], rows=every,
+            f"where=, or say drop_nan=True, which drops {len(every)} and notes them",
+            column=next(iter(lacking)).split()[0], rows=every,
         )  # fmt: skip
     draft.notes += [f"dropped, no finite {column}: {of_rows(rows, NOTED_ROWS)}" for column, rows in lacking.items()]
     draft.rows = np.setdiff1d(draft.rows, every)
@@ -324,26 +326,25 @@ def drop_missing(draft: Draft, drop_nan: bool) -> None:
 
 def check_signs(draft: Draft) -> None:
     """Positive losses and P; N, K and C may be 0 (untrained), until a law needs their logarithm."""
-    for name, least in (("loss", 0.0), ("P", 0.0), ("N", -1.0), ("K", -1.0), ("C", -1.0)):
+    for name in ("loss", *VARIABLES):
         if name not in draft.values:
             continue
-        values = draft.kept(name)
-        bad = draft.rows[values <= 0 if least == 0 else values < 0]
+        values, positive = draft.kept(name), name in ("loss", "P")
+        bad = draft.rows[values <= 0 if positive else values < 0]
         if bad.size:
             kind = NonPositiveLoss if name == "loss" else NonPositiveVariable
             why = "a loss has a logarithm only above 0" if name == "loss" else "give counts, not logarithms or differences"
             raise kind(
-                f"{draft.column(name)} must be {'positive' if least == 0 else 'at least 0'}; {of_rows(bad)} hold "
-                f"{shown(draft, name, bad)}: {why}; correct them, or leave them out by "
-                f"where='{name} > 0'", column=name, rows=bad,
+                f"{draft.column(name)} must be {'positive' if positive else 'at least 0'}, not {shown(draft, name, bad)} in "
+                f"{of_rows(bad)}: {why}; correct them, or leave them out by where='{name} > 0'", column=name, rows=bad,
             )  # fmt: skip
     if "weight" in draft.values:
         weight = draft.kept("weight")
         if (weight < 0).any() or not weight.any():
             bad = draft.rows[weight < 0]
-            told = f"{of_rows(bad)} hold {draft.values['weight'][bad[0]]:g}" if bad.size else "all are 0"
+            told = f"{shown(draft, 'weight', bad)} in {of_rows(bad)}" if bad.size else "all are"
             raise BadWeight(
-                f"{draft.column('weight')} must be at least 0 and not all 0; {told}; a weight is how much a row counts",
+                f"{draft.column('weight')} must be at least 0 and not all 0, but {told}; a weight is how much a row counts",
                 column="weight", rows=bad,
             )  # fmt: skip
 
@@ -393,15 +394,16 @@ def tokenizers_of(draft: Draft, tokenizer: str | None, unit: str) -> tuple[str, 
                     "compare"
                 )
         return ()
+    draft.labels["tokenizer"] = column
     codes, names = draft.codes(draft.text("tokenizer", column))
     told = tuple(str(n) for n in names if n is not None)
     if len(names) > 1 and unit.endswith("/token"):
-        first = [draft.rows[np.flatnonzero(codes == c)[0]] for c in range(len(names))]
+        first = draft.rows[np.unique(codes, return_index=True)[1]]
         each = ", ".join(f"{n or 'none'} (from row {r})" for n, r in list(zip(names, first, strict=True))[:4])
         raise MixedTokenizers(
             f"column {column!r} has {len(names)} tokenizers: {each}; losses per token of several do not compare. Make one "
-            "table "
-            f"of each: where=\"{column} == {told[0]!r}\", or give losses per byte, unit='nats/byte'", column=column, rows=first,
+            f"table of each: where=\"{column} == {told[0]!r}\", or give losses per byte, unit='nats/byte'",
+            column=column, rows=first,
         )  # fmt: skip
     if len(names) > 1:
         draft.notes.append(f"{len(names)} tokenizers (column {column!r}): losses in {unit} compare, numbers of tokens do not")
@@ -439,8 +441,7 @@ def check_independence(draft: Draft, run: str | None, setting: list[str]) -> Non
             rows = draft.rows[shared]
             raise CheckpointsAsRuns(
                 f"column {name!r} has one value for several rows ({of_rows(rows)}), so they look like one run, and rows of "
-                "one run "
-                f"are not independent; say run={name!r}, or {fix}", column=name, rows=rows,
+                f"one run are not independent; say run={name!r}, or {fix}", column=name, rows=rows,
             )  # fmt: skip
         draft.notes.append(f"column {name!r} has one value for several rows; if it names runs, say run={name!r}")
     draft.notes.append(f"run: not told, so each of the {len(draft.rows)} rows counts as a run of its own")
@@ -450,6 +451,5 @@ def check_independence(draft: Draft, run: str | None, setting: list[str]) -> Non
         many = len(draft.rows) >= MANY_PER_SETTING * settings
         draft.notes.append(
             f"{'warning: ' if many else ''}{len(draft.rows)} rows have {settings} values of {' and '.join(setting)}; if rows "
-            "that "
-            "share them are checkpoints of one run, name it: run="
+            "that share them are checkpoints of one run, name it: run="
         )

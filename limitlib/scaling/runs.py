@@ -154,14 +154,14 @@ class Runs:
         True or False for all rows.
         """
         given = {"N": N, "P": P, "K": K, "C": C, "weight": weight, **extra}
-        frame: dict[str, Any] = {name: np.asarray(values) for name, values in given.items() if values is not None}
-        frame["loss"] = np.asarray(loss)
+        frame: dict[str, Any] = {name: np.asanyarray(values) for name, values in given.items() if values is not None}
+        frame["loss"] = np.asanyarray(loss)
         named: dict[str, Any] = {name: name for name in ("N", "P", "K", "C", "weight") if given[name] is not None}
         for name, values in (("run", run), ("tokenizer", tokenizer), ("annealed", annealed)):
             if isinstance(values, str | bool):
                 named[name] = values
             elif values is not None:
-                frame[name], named[name] = np.asarray(values), name
+                frame[name], named[name] = values, name
         return cls.from_frame(
             frame, counting=counting, unit=unit, where=where, drop_nan=drop_nan, extra=list(extra), **named
         )
@@ -193,6 +193,9 @@ class Runs:
                 column=str(name),
             )
         return self.columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name == "loss" or name in self.columns
 
     def __repr__(self) -> str:
         ends = f"{self.loss.min():.4g} to {self.loss.max():.4g}"
@@ -226,8 +229,11 @@ class Runs:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What may be fitted but is suspicious, each with a name before its colon: unannealed, perplexity, factor,
-        vocabulary, compute, one ratio, untrained, near-duplicates, conflicting."""
+        """What may be fitted but is suspicious, each with a name before its colon.
+
+        unannealed, perplexity, vocabulary (a loss above a uniform guess), factor, untrained, swapped, compute, one ratio,
+        conflicting (two losses at one point of a run), near-duplicates.
+        """
         return suspicions(self)
 
     def summary(self) -> dict[str, Any]:
@@ -285,7 +291,9 @@ class Runs:
         def column(name: str) -> NDArray[Any]:
             if name == "run":
                 return np.array(self.run_names, dtype=object)[self.run]
-            if name == "weight" or (name == "annealed" and self.annealed is not None):
+            if name == "annealed" and self.annealed is None:
+                raise UnknownColumn("where: it was not told which points are annealed; say it by annealed= when reading")
+            if name in ("weight", "annealed"):
                 return np.asarray(getattr(self, name))
             return self[name]
 

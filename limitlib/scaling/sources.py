@@ -50,9 +50,9 @@ class Table:
     def __iter__(self) -> Iterator[str]:
         return iter(self.columns)
 
-    def unknown(self, argument: str, name: str) -> UnknownColumn:
-        """The error for a column that is not there, with the name that comes closest."""
-        names = {str(c).casefold(): str(c) for c in self.columns}
+    def unknown(self, argument: str, name: str, *, beside: Iterable[str] = ()) -> UnknownColumn:
+        """The error for a column that is not there, with the name that comes closest. beside: further names that are known."""
+        names = {str(c).casefold(): str(c) for c in (*self.columns, *beside)}
         near = difflib.get_close_matches(name.casefold(), names, 1)
         meant = f"did you mean {names[near[0]]!r}? " if near else ""
         return UnknownColumn(f"{argument}={name!r}: there is no such column; {meant}There are: {', '.join(names.values())}")
@@ -64,13 +64,13 @@ def of_frame(frame: Any) -> Table:
     Raises TypeError for anything else, UnreadableTable for columns that differ in length or have the same name.
     """
     if isinstance(frame, Mapping):
-        columns = {str(name): values for name, values in frame.items()}
+        columns = {str(k): np.asanyarray(v) if hasattr(v, "__array__") else v for k, v in frame.items()}
     elif hasattr(frame, "columns") and hasattr(frame, "__getitem__"):
         names = [str(c) for c in frame.columns]
         if len(set(names)) < len(names):
             twice = next(n for n in names if names.count(n) > 1)
             raise UnreadableTable(f"frame has two columns named {twice!r}; rename one of them", column=twice)
-        columns = {str(c): np.asarray(frame[c]) for c in frame.columns}
+        columns = {str(c): np.asanyarray(frame[c]) for c in frame.columns}
     elif isinstance(frame, Sequence) and not isinstance(frame, str) and all(isinstance(row, Mapping) for row in frame):
         columns = of_rows_of_values(frame)
     else:
@@ -200,7 +200,8 @@ def items(values: Any) -> list[Any]:
 def numbers(values: Any) -> tuple[Array, NDArray[np.bool_]]:
     """The column as float64, NaN where there is no value; and which of its rows hold something that is no number."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-        return values.astype(np.float64), np.zeros(len(values), dtype=bool)
+        found = values.astype(np.float64)
+        return np.asarray(np.ma.filled(found, np.nan)), np.zeros(len(values), dtype=bool)  # a masked value is missing
     if isinstance(values, np.ndarray) and values.dtype.kind in "cmM":
         return np.full(len(values), np.nan), np.ones(len(values), dtype=bool)  # dates as lists would pass for nanoseconds
     given = items(values)

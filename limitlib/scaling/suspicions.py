@@ -16,6 +16,8 @@ from limitlib.scaling.published import FLOPS_PER_PARAM_TOKEN
 if TYPE_CHECKING:
     from limitlib.scaling.runs import Runs
 
+#: The label of a C that was computed from N and P.
+COMPUTED = f"{FLOPS_PER_PARAM_TOKEN:g} N P"
 #: Values of a trained language model; what lies outside was probably counted in millions or billions, or twice scaled.
 USUAL = {"P": (1e4, 1e14), "N": (1e6, 1e16), "C": (1e12, 1e30)}
 #: A loss above this is a perplexity, or a model that never trained.
@@ -46,14 +48,12 @@ def last_of_run(runs: Runs) -> NDArray[np.bool_]:
 
 def _about_annealing(runs: Runs) -> Iterator[str]:
     if runs.annealed is not None:
-        hot = int((~runs.annealed).sum())
-        if hot:
+        if hot := int((~runs.annealed).sum()):
             yield (
-                f"unannealed: {hot} of {len(runs)} points are not annealed; such losses are higher than those of finished "
-                "runs, "
-                "and exponents fitted to them are not those of finished runs"
+                f"unannealed: {hot} of {len(runs)} points are not annealed; their losses are above those of finished runs, and "
+                "the exponents fitted to them are others"
             )
-    elif (early := int((~last_of_run(runs)).sum())) > 0:
+    elif early := int((~last_of_run(runs)).sum()):
         yield (
             f"unannealed: {early} of {len(runs)} points are not the last of their run, so probably not annealed; say which are "
             "by annealed="
@@ -63,69 +63,52 @@ def _about_annealing(runs: Runs) -> Iterator[str]:
 def _about_the_loss(runs: Runs) -> Iterator[str]:
     if not runs.unit.startswith("nats/"):
         return
-    large = np.flatnonzero(runs.loss > LARGEST_LOSS)
     guess = UNIFORM_GUESS.get(runs.unit, np.inf)
+    large = np.flatnonzero(runs.loss > LARGEST_LOSS)
     bad = np.flatnonzero((runs.loss > guess) & (runs.loss <= LARGEST_LOSS))
     if large.size:
         yield (
-            f"perplexity: the loss is above {LARGEST_LOSS:g} in {large.size} of {len(runs)} rows, up to "
-            f"{runs.loss.max():.4g}; if it "
-            f"is a perplexity, say unit='perplexity', which takes its logarithm ({of_rows(runs.rows[large])})"
+            f"perplexity: the loss is above {LARGEST_LOSS:g} in {_share(runs, large)}, up to {runs.loss.max():.4g}; if it is a "
+            "perplexity, say unit='perplexity', which takes its logarithm"
         )
     if bad.size:
         yield (
-            f"vocabulary: the loss is above {guess:.3g} {runs.unit}, that of a uniform guess over "
-            f"2^{np.log2(np.exp(guess)):.0f}, in "
-            f"{of_rows(runs.rows[bad])}; check its unit"
+            f"vocabulary: the loss is above {guess:.3g} {runs.unit}, that of a uniform guess, in {_share(runs, bad)}; check its "
+            "unit"
         )
 
 
 def _about_units(runs: Runs) -> Iterator[str]:
+    given = {name: v for name, v in runs.columns.items() if runs.labels.get(name) != COMPUTED}
     for name, (least, most) in USUAL.items():
-        values = runs.columns.get(name)
-        if values is None or runs.labels.get(name) == assembled_compute():
+        if name not in given:
             continue
+        values = given[name]
         low, high = np.flatnonzero((values < least) & (values > 0)), np.flatnonzero(values > most)
         if low.size:
             column = runs.labels[name].rsplit(" x ", 1)[0]
             yield (
-                f"factor: {name} is below {least:g} in {low.size} of {len(runs)} rows, down to {values[low].min():.4g}; this "
-                "looks "
-                f"like millions or billions: pass a factor, {name}=({column!r}, 1e9) ({of_rows(runs.rows[low])})"
+                f"factor: {name} is below {least:g} in {_share(runs, low)}, down to {values[low].min():.4g}; this looks like "
+                f"millions or billions: pass a factor, {name}=({column!r}, 1e9)"
             )
         if high.size:
             yield (
-                f"factor: {name} is above {most:g} in {high.size} of {len(runs)} rows, up to {values.max():.4g}; check its "
-                "unit and "
-                f"its factor ({of_rows(runs.rows[high])})"
+                f"factor: {name} is above {most:g} in {_share(runs, high)}, up to {values.max():.4g}; check its unit and factor"
             )
     for name in ("N", "K", "C"):
-        values = runs.columns.get(name)
-        if values is not None and (zero := np.flatnonzero(values == 0)).size and runs.labels.get(name) != assembled_compute():
-            yield (
-                f"untrained: {name} is 0 in {zero.size} of {len(runs)} rows ({of_rows(runs.rows[zero])}); a law in {name} "
-                "needs "
-                f"where='{name} > 0'"
-            )
-
-
-def assembled_compute() -> str:
-    """The label of a C that was computed from N and P."""
-    return f"{FLOPS_PER_PARAM_TOKEN:g} N P"
+        if name in given and (zero := np.flatnonzero(given[name] == 0)).size:
+            yield f"untrained: {name} is 0 in {_share(runs, zero)}; a law in {name} needs where='{name} > 0'"
+    if {"N", "P"} <= set(given) and (given["N"] < given["P"]).mean() > 0.5:
+        yield "swapped: N is below P in most rows; N counts tokens and P parameters here: are the two swapped?"
 
 
 def _about_compute(runs: Runs) -> Iterator[str]:
-    if not {"C", "N", "P"} <= set(runs.columns):
+    if not {"C", "N", "P"} <= set(runs.columns) or runs.labels.get("C") == COMPUTED:
         return
-    estimate = FLOPS_PER_PARAM_TOKEN * runs.N * runs.P
-    compute = runs.C
-    far = np.flatnonzero((compute > 2 * estimate) | (compute < estimate / 2))
+    ratio = np.log(runs.C[runs.C > 0]) - np.log((FLOPS_PER_PARAM_TOKEN * runs.P * runs.N)[runs.C > 0])
+    far = np.flatnonzero(runs.C > 0)[np.abs(ratio) > np.log(2)]
     if far.size:
-        yield (
-            f"compute: C and 6 N P differ by more than a factor 2 in {far.size} of {len(runs)} rows "
-            f"({of_rows(runs.rows[far])}); "
-            "check the units of all three, and whether N and P are swapped"
-        )
+        yield f"compute: C and {COMPUTED} differ by more than a factor 2 in {_share(runs, far)}; check the units of all three"
 
 
 def _about_one_ratio(runs: Runs) -> Iterator[str]:
@@ -133,10 +116,7 @@ def _about_one_ratio(runs: Runs) -> Iterator[str]:
         return
     ratio, sizes = np.log(runs.N / runs.P), np.log(runs.P)
     if np.ptp(sizes) > 0 and np.ptp(ratio) <= 0.05 * np.ptp(sizes):
-        yield (
-            f"one ratio: N / P is {np.exp(ratio.mean()):.3g} in nearly all rows, so that the effects of N and P cannot be "
-            "told apart"
-        )
+        yield f"one ratio: N / P is {np.exp(ratio.mean()):.3g} in all rows, so the effects of N and P cannot be told apart"
 
 
 def _about_repeats(runs: Runs) -> Iterator[str]:
@@ -145,16 +125,20 @@ def _about_repeats(runs: Runs) -> Iterator[str]:
         clash = same_as_previous([runs.run, *columns])
         if clash.size:
             yield (
-                f"conflicting: {clash.size} rows repeat another row of their run in every column with another loss "
-                f"({of_rows(runs.rows[clash])}); keep one of each"
+                f"conflicting: {_share(runs, clash)} repeat another row of their run in every column with another loss; keep "
+                "one of each"
             )
         return
     near = near_duplicates(columns, runs.loss)
     if near.size:
         yield (
-            f"near-duplicates: {near.size} of {len(runs)} rows agree with another to 1 % in every column and 0.1 % in the loss "
-            f"({of_rows(runs.rows[near])}); if they are one run read twice, it counts twice"
+            f"near-duplicates: {_share(runs, near)} agree with another to 1 % in every column and 0.1 % in the loss; if they "
+            "are one run read twice, it counts twice"
         )
+
+
+def _share(runs: Runs, found: NDArray[np.int64]) -> str:
+    return f"{len(found)} of {len(runs)} rows ({of_rows(runs.rows[found])})"
 
 
 def same_as_previous(keys: list[NDArray]) -> NDArray[np.int64]:
