@@ -187,8 +187,7 @@ class Runs:
             return self.loss
         if name not in self.columns:
             raise UnknownColumn(
-                f"these runs have no column {name!r}, only {', '.join(self.columns)} and loss; name it where the table is "
-                "read: "
+                f"these runs have no column {name!r}, only {', '.join(self.columns)} and loss; name it when reading: "
                 + (f"{name}='name of its column'" if name in UNITS else f"extra={{{name!r}: 'name of its column'}}"),
                 column=str(name),
             )

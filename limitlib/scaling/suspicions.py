@@ -73,8 +73,8 @@ def _about_the_loss(runs: Runs) -> Iterator[str]:
         )
     if bad.size:
         yield (
-            f"vocabulary: the loss is above {guess:.3g} {runs.unit}, that of a uniform guess, in {_share(runs, bad)}; check its "
-            "unit"
+            f"vocabulary: the loss is above {guess:.3g} {runs.unit}, that of a uniform guess, in {_share(runs, bad)}; check "
+            "its unit"
         )
 
 

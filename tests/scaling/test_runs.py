@@ -16,7 +16,7 @@ import pytest
 
 from limitlib import scaling
 from limitlib.companion import datasets
-from limitlib.scaling import ChinchillaLaw, Runs
+from limitlib.scaling import ChinchillaLaw, Runs, errors
 from limitlib.scaling.suspicions import last_of_run, near_duplicates, same_as_previous
 
 LAW = ChinchillaLaw(E=1.8, A=480.0, B=2000.0, alpha=0.35, beta=0.36)
@@ -314,8 +314,9 @@ def test_a_large_file_reads_in_well_under_two_seconds(tmp_path):
 
 
 def test_every_error_is_a_value_error_of_this_room():
-    errors = [e for e in vars(scaling).values() if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 15 and all(issubclass(e, scaling.RunsError) and issubclass(e, ValueError) for e in errors)
+    found = [e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__]
+    assert len(found) == 15 and all(issubclass(e, scaling.RunsError) and issubclass(e, ValueError) for e in found)
+    assert all(getattr(scaling, e.__name__) is e for e in found)
     error = pickle.loads(pickle.dumps(scaling.MissingValues("words", column="loss", rows=[np.int64(3)])))
     assert (str(error), error.column, error.rows) == ("words", "loss", (3,))
 
