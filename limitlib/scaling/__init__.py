@@ -4,12 +4,49 @@ In a table of runs N counts data (tokens), P parameters, K steps and C FLOPs, th
 published laws name their arguments in full (``n_params``, ``n_tokens``), since the literature writes N for parameters.
 """
 
-from limitlib.scaling.fitting import Bootstrap, Certificate, Fit, fit
-from limitlib.scaling.forms import FORMS, law
-from limitlib.scaling.frontier import FitFrontier
-from limitlib.scaling.laws import Law
-from limitlib.scaling.objectives import LeastSquares, LogHuber, Weighted
-from limitlib.scaling.profiles import Identifiability, Pivot, Profile
+from limitlib.scaling.errors import (
+    BadCondition,
+    BadWeight,
+    CheckpointsAsRuns,
+    EmptyTable,
+    FewerRunsThanParameters,
+    MissingValues,
+    MixedTokenizers,
+    NonPositiveLoss,
+    NonPositiveVariable,
+    NoVariation,
+    RunsError,
+    UnknownColumn,
+    UnparsableFlag,
+    UnparsableNumber,
+    UnreadableTable,
+)
+from limitlib.scaling.fitting import (
+    Bootstrap,
+    Certificate,
+    Fit,
+    fit,
+)
+from limitlib.scaling.forms import (
+    FORMS,
+    law,
+)
+from limitlib.scaling.frontier import (
+    FitFrontier,
+)
+from limitlib.scaling.laws import (
+    Law,
+)
+from limitlib.scaling.objectives import (
+    LeastSquares,
+    LogHuber,
+    Weighted,
+)
+from limitlib.scaling.profiles import (
+    Identifiability,
+    Pivot,
+    Profile,
+)
 from limitlib.scaling.published import (
     BESIROGLU,
     BROWN_COMPUTE,
@@ -40,6 +77,12 @@ from limitlib.scaling.published import (
     to_pf_days,
     training_flops,
 )
+from limitlib.scaling.runs import (
+    Runs,
+)
+from limitlib.scaling.sources import (
+    Source,
+)
 
 __all__ = [
     "BESIROGLU",
@@ -59,9 +102,14 @@ __all__ = [
     "PF_DAY",
     "Allocation",
     "AllocationConstants",
+    "BadCondition",
+    "BadWeight",
     "Bootstrap",
     "Certificate",
+    "CheckpointsAsRuns",
     "ChinchillaLaw",
+    "EmptyTable",
+    "FewerRunsThanParameters",
     "Fit",
     "FitFrontier",
     "Identifiability",
@@ -69,9 +117,21 @@ __all__ = [
     "Law",
     "LeastSquares",
     "LogHuber",
+    "MissingValues",
+    "MixedTokenizers",
+    "NoVariation",
+    "NonPositiveLoss",
+    "NonPositiveVariable",
     "Pivot",
     "Profile",
+    "Runs",
+    "RunsError",
     "SinglePowerLaw",
+    "Source",
+    "UnknownColumn",
+    "UnparsableFlag",
+    "UnparsableNumber",
+    "UnreadableTable",
     "Weighted",
     "allocation_constants",
     "dense_family_error",
