@@ -6,6 +6,17 @@ published laws name their arguments in full (``n_params``, ``n_tokens``), since 
 
 from limitlib.scaling.fitting import Bootstrap, Certificate, Fit, fit
 from limitlib.scaling.forms import FORMS, law
+from limitlib.scaling.isoflop import approach_1, approach_2, lower_hull
+from limitlib.scaling.isoflop_bias import (
+    Approach1Bias,
+    Approach2Bias,
+    Extrapolation,
+    approach_1_bias,
+    approach_2_bias,
+    vertex_bias,
+    vertex_bias_leading,
+    wasted_compute,
+)
 from limitlib.scaling.laws import Law
 from limitlib.scaling.objectives import LeastSquares, LogHuber, Weighted
 from limitlib.scaling.published import (
@@ -38,6 +49,7 @@ from limitlib.scaling.published import (
     to_pf_days,
     training_flops,
 )
+from limitlib.scaling.split_lines import AllocationFit, Envelope, FrontierLine, Profiles
 
 __all__ = [
     "BESIROGLU",
@@ -57,25 +69,40 @@ __all__ = [
     "PF_DAY",
     "Allocation",
     "AllocationConstants",
+    "AllocationFit",
+    "Approach1Bias",
+    "Approach2Bias",
     "Bootstrap",
     "Certificate",
     "ChinchillaLaw",
+    "Envelope",
+    "Extrapolation",
     "Fit",
+    "FrontierLine",
     "KaplanJointLaw",
     "Law",
     "LeastSquares",
     "LogHuber",
+    "Profiles",
     "SinglePowerLaw",
     "Weighted",
     "allocation_constants",
+    "approach_1",
+    "approach_1_bias",
+    "approach_2",
+    "approach_2_bias",
     "dense_family_error",
     "exponential_decade_ratios",
     "fit",
     "from_pf_days",
     "law",
     "lifetime_flops",
+    "lower_hull",
     "numeric_allocation",
     "optimal_allocation",
     "to_pf_days",
     "training_flops",
+    "vertex_bias",
+    "vertex_bias_leading",
+    "wasted_compute",
 ]
