@@ -34,6 +34,21 @@ from limitlib.scaling.forms import (
 from limitlib.scaling.frontier import (
     FitFrontier,
 )
+from limitlib.scaling.isoflop import (
+    approach_1,
+    approach_2,
+    lower_hull,
+)
+from limitlib.scaling.isoflop_bias import (
+    Approach1Bias,
+    Approach2Bias,
+    Extrapolation,
+    approach_1_bias,
+    approach_2_bias,
+    vertex_bias,
+    vertex_bias_leading,
+    wasted_compute,
+)
 from limitlib.scaling.laws import (
     Law,
 )
@@ -83,6 +98,12 @@ from limitlib.scaling.runs import (
 from limitlib.scaling.sources import (
     Source,
 )
+from limitlib.scaling.split_lines import (
+    AllocationFit,
+    Envelope,
+    FrontierLine,
+    Profiles,
+)
 
 __all__ = [
     "BESIROGLU",
@@ -102,6 +123,9 @@ __all__ = [
     "PF_DAY",
     "Allocation",
     "AllocationConstants",
+    "AllocationFit",
+    "Approach1Bias",
+    "Approach2Bias",
     "BadCondition",
     "BadWeight",
     "Bootstrap",
@@ -109,9 +133,12 @@ __all__ = [
     "CheckpointsAsRuns",
     "ChinchillaLaw",
     "EmptyTable",
+    "Envelope",
+    "Extrapolation",
     "FewerRunsThanParameters",
     "Fit",
     "FitFrontier",
+    "FrontierLine",
     "Identifiability",
     "KaplanJointLaw",
     "Law",
@@ -124,6 +151,7 @@ __all__ = [
     "NonPositiveVariable",
     "Pivot",
     "Profile",
+    "Profiles",
     "Runs",
     "RunsError",
     "SinglePowerLaw",
@@ -134,14 +162,22 @@ __all__ = [
     "UnreadableTable",
     "Weighted",
     "allocation_constants",
+    "approach_1",
+    "approach_1_bias",
+    "approach_2",
+    "approach_2_bias",
     "dense_family_error",
     "exponential_decade_ratios",
     "fit",
     "from_pf_days",
     "law",
     "lifetime_flops",
+    "lower_hull",
     "numeric_allocation",
     "optimal_allocation",
     "to_pf_days",
     "training_flops",
+    "vertex_bias",
+    "vertex_bias_leading",
+    "wasted_compute",
 ]
