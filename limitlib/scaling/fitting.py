@@ -242,7 +242,7 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
 
     objective: by default ``LogHuber(1e-3)``. where: a condition that rows must meet, like ``"C < 1e21"``. starts: how many
     independent starting points are followed to their minima; the best is the fit. A term that vanishes is set to 0 and named in
-    ``certificate.boundary``. Raises the named errors of :mod:`limitlib.scaling.runs` for tables that cannot be fitted.
+    ``certificate.boundary``. Raises the named errors of :mod:`limitlib.scaling.errors` for tables that cannot be fitted.
     """
     if not isinstance(law, Law):
         raise TypeError(f'law={law!r} must be a law, for instance law("chinchilla")')

@@ -1,11 +1,9 @@
 """limitlib.scaling.profiles and frontier: what the runs determine, and the split of a budget with its interval."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from limitlib.scaling import ChinchillaLaw, LeastSquares, LogHuber, law, optimal_allocation
+from limitlib.scaling import ChinchillaLaw, LeastSquares, LogHuber, Runs, law, optimal_allocation
 from limitlib.scaling.frontier import frontier
 
 TRUE = {"E": 1.7, "A": 400.0, "B": 900.0, "alpha": 0.34, "beta": 0.31}
@@ -13,16 +11,7 @@ LAW = law("chinchilla")
 
 
 def table(loss, run=None, **columns):
-    """What the fitter asks of a table of runs."""
-    n = len(loss)
-    kept = {k: np.asarray(v, dtype=float) for k, v in columns.items()}
-    codes = np.arange(n) if run is None else np.asarray(run)
-
-    class Table(SimpleNamespace):
-        def __len__(self):
-            return n
-
-    return Table(columns=kept, loss=np.asarray(loss), weight=np.ones(n), run=codes, require=lambda *a, **k: None)
+    return Runs.from_arrays(loss, run=run, **columns)
 
 
 def design(rng, n=150, decades=2.5):
@@ -51,7 +40,7 @@ def test_standard_errors_see_the_copies_of_a_run():
     one = noisy(rng, n=80)
     copied = {k: np.repeat(v, 4) for k, v in one.columns.items()}
     together = table(np.repeat(one.loss, 4), np.repeat(np.arange(80), 4), **copied)
-    apart = table(np.repeat(one.loss, 4), **copied)
+    apart = table(np.repeat(one.loss, 4), np.arange(320), **copied)
     errors = [LAW.fit(t, LeastSquares()).identify().standard_errors["alpha"] for t in (one, together, apart)]
     assert errors[1] == pytest.approx(errors[0], rel=1e-6)
     assert errors[2] < 0.6 * errors[0]

@@ -1,4 +1,4 @@
-"""limitlib.scaling.published: closed forms first, then the allocation against a search, and what a dropped hypothesis does to it."""
+"""limitlib.scaling.published: closed forms first, the allocation against a search, and what a dropped hypothesis does to it."""
 
 import dataclasses
 import math
