@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib import checks
-from limitlib.scaling.laws import AdditiveLaw, Law
+from limitlib.scaling.laws import FAINT, Law
 from limitlib.scaling.objectives import Base, LeastSquares, LogHuber, Objective, Weighted
 from limitlib.scaling.solver import Minima, Problem, minimise
 
@@ -29,6 +29,10 @@ MANY_ROWS = 4000
 ABSENT = 1e-7
 #: Where fewer of the starts agree, four times as many are tried, up to so many.
 DOUBTFUL, MOST_STARTS = 0.25, 256
+#: How many starts that are slow but low are followed to their end.
+LATE = 6
+#: A free parameter that moves the losses by less than this share (per unit of its logarithm) is undetermined.
+FELT = 1e-9
 #: Two optima agree when their objectives do to this relative difference.
 AGREE = 1e-8
 
@@ -97,15 +101,7 @@ class Fit:
 
     def _predict(self, theta: Array, columns: Mapping[str, ArrayLike]) -> Array:
         """Losses (B, *shape) under B internal parameter vectors."""
-        table = self.law.table(columns)
-        shape = np.broadcast_shapes(*[np.shape(columns[v]) for v in self.law.variables])
-        flat = {
-            k: np.broadcast_to(np.reshape(v, np.shape(columns[k.removeprefix("ln ")])), shape).ravel().astype(float)
-            for k, v in table.items()
-        }
-        value = self.law.surface(self.law.centred(flat, self.means)).value(theta)
-        loss = np.exp(value) if self.law.scale == "log" else value
-        return np.asarray(loss.reshape(len(theta), *shape))
+        return self.law.losses(theta, self.means, columns)
 
     def objective_at(self, parameters: Mapping[str, float]) -> float:
         """This fit's objective at other natural parameters, say published ones: not below ``value`` if that is the optimum."""
@@ -131,20 +127,21 @@ class Fit:
             ends.append(self._resampled(weights[i : i + step]))
             if progress:
                 progress(min(i + step, n), n, "bootstrap")
-        theta, f, converged = (np.concatenate([e[k] for e in ends]) for k in range(3))
-        return Bootstrap(self, theta, f, converged.astype(bool), clusters)
+        end = Minima.joined(ends)
+        return Bootstrap(self, end.theta, end.f, end.converged, clusters)
 
-    def _resampled(self, weights: Array) -> tuple[Array, Array, Array]:
-        """Optima under other weights (B, n): from the fit, and from the least-squares optimum of each resample."""
-        start = np.repeat(self.theta[None], len(weights), axis=0)
-        options: dict[str, Any] = {"weight": weights, "free": self.free}
-        first = minimise(self.problem, start, **options)
-        smooth = Problem(self.problem.surface, self.problem.y, LeastSquares(self.problem.objective.scale), self.problem.weight)
-        rough = minimise(smooth, start, iterations=12, tolerance=1e-6, **options)
-        second = minimise(self.problem, rough.theta, **options)
-        better = second.f < first.f
-        theta = np.where(better[:, None], second.theta, first.theta)
-        return theta, np.where(better, second.f, first.f), np.where(better, second.converged, first.converged)
+    def _resampled(self, weights: Array) -> Minima:
+        """Optima under other weights (B, n): from the fit, and from the least-squares optimum of each resample.
+
+        A term that is absent from the fit may be present in a resample: it starts faint, and is free.
+        """
+        absent = np.isneginf(self.theta)
+        begin = np.where(absent, np.log(FAINT * self.runs.loss.mean()), self.theta)
+        start = np.repeat(begin[None], len(weights), axis=0)
+        first = minimise(self.problem, start, weight=weights)
+        rough = minimise(smooth(self.problem), start, weight=weights, iterations=12, tolerance=1e-6)
+        second = minimise(self.problem, rough.theta, weight=weights)
+        return first.least(second)
 
     def identify(self, *, level: float = 0.95) -> Identifiability:
         """What the runs determine and what they do not: see :func:`limitlib.scaling.profiles.identify`."""
@@ -250,16 +247,19 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
     objective = LogHuber() if objective is None else objective
     runs = runs if where is None else runs.where(where)
     runs.require(law.variables, parameters=law.p)
+    base, weight = unwrapped(objective, runs)
+    if "log" in (law.scale, base.scale) and (runs.loss <= 0).any():
+        why = "the objective takes its logarithm" if base.scale == "log" else f"the law {law.name!r} is positive"
+        raise ValueError(f"the loss must be positive, since {why}; got {runs.loss.min():g}")
+    if (weight == 0).any():
+        if not weight.any():
+            raise ValueError("all weights are 0; give positive weights to the rows that count")
+        runs.select(weight > 0).require(law.variables, parameters=law.p)
     problem, means, centred = problem_of(law, runs, objective)
-    if problem.objective.scale == "log" and (runs.loss <= 0).any():
-        raise ValueError("the objective takes the logarithm of the loss, and a loss is not positive; use LeastSquares('raw')")
     ends = search(law, runs, objective, problem, centred, starts)
-    while len(ends.f) < MOST_STARTS and agreeing(ends.f, float(ends.f.min()), problem) < DOUBTFUL:
-        starts *= 4
-        ends = search(law, runs, objective, problem, centred, starts)
-        if len(ends.f) < starts:
-            break  # there are no more starting points
     best = int(np.argmin(ends.f))
+    if not np.isfinite(ends.f[best]):
+        raise ValueError(f"the law {law.name!r} has no finite value at any starting point; check the units of the columns")
     theta, free, boundary = at_boundary(law, problem, ends.theta[best])
     distinct = ends.theta[np.unique(np.round(np.log(np.maximum(ends.f, 1e-300)), 6), return_index=True)[1]][:6]
     certificate = certify(law, runs, objective, problem, theta, free, boundary, ends)
@@ -269,35 +269,69 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
 def search(
     law: Law, runs: Runs, objective: Objective, problem: Problem, centred: Mapping[str, Array], starts: int
 ) -> Minima:
-    """Minima from the best and from evenly spread starting points; on a thinned table first if it is long."""
-    n = len(runs)
-    if n > MANY_ROWS:
-        thin = np.linspace(0, n - 1, MANY_ROWS).round().astype(int)
-        small, *_ = problem_of(law, runs, objective, rows=thin)
-        candidates = law.starts({k: v[thin] for k, v in centred.items()}, runs.loss[thin], small.weight)
-        ends = descend(small, chosen(small, candidates, starts))
-        keep = np.argsort(ends.f, kind="stable")[:4]
-        return minimise(problem, ends.theta[keep])
-    return descend(problem, chosen(problem, law.starts(centred, runs.loss, problem.weight), starts))
+    """Where the starts lead; four times as many are tried while few of them agree on the lowest.
+
+    A long table is thinned evenly first; what is distinct there goes on with every row, and counts as often as it was reached.
+    """
+    rows = np.flatnonzero(problem.weight)
+    long = len(rows) > MANY_ROWS
+    if long:
+        rows = rows[np.linspace(0, len(rows) - 1, MANY_ROWS).round().astype(int)]
+    small = problem_of(law, runs, objective, rows=rows)[0] if len(rows) < len(runs) else problem
+    with np.errstate(all="ignore"):
+        candidates = law.starts({k: v[rows] for k, v in centred.items()}, runs.loss[rows], small.weight)
+    candidates = candidates[np.isfinite(candidates).all(axis=1)]
+    ends = descend(small, chosen(small, candidates, starts))
+    while len(ends.f) < min(MOST_STARTS, len(candidates)) and agreeing(ends.f, float(ends.f.min()), small) < DOUBTFUL:
+        starts *= 4
+        ends = descend(small, chosen(small, candidates, min(starts, MOST_STARTS)))
+    if not long:
+        return ends
+    _, first, which = np.unique(np.round(np.log(np.maximum(ends.f, 1e-300)), 7), return_index=True, return_inverse=True)
+    full = minimise(problem, ends.theta[first[:4]])
+    # A start whose end on the thinned table is not among the lowest keeps its end, which is not that of the fit.
+    rest = Minima(ends.theta, np.full(len(ends.f), np.inf), ends.decrement, ends.converged & (which < 4))
+    return Minima(
+        *(np.where((which < 4).reshape(-1, *[1] * (b.ndim - 1)), a[np.minimum(which, len(a) - 1)], b)
+          for a, b in zip(vars(full).values(), vars(rest).values(), strict=True))
+    )  # fmt: skip
+
+
+def smooth(problem: Problem) -> Problem:
+    """The least-squares problem on the same table and scale."""
+    return Problem(problem.surface, problem.y, LeastSquares(problem.objective.scale), problem.weight)
+
+
+def graduated(problem: Problem, theta: Array) -> Array:
+    """Points near minima, reached by least squares and then by Huber objectives with less and less delta.
+
+    A valley of sum |r| has a kink wherever a residual changes sign, and a descent along it takes many small steps; from its
+    smoothed neighbours it takes few.
+    """
+    if not isinstance(problem.objective, LogHuber):
+        return theta
+    ends = minimise(smooth(problem), theta, iterations=40, tolerance=1e-8)
+    delta = float(np.quantile(np.abs(problem.residuals(ends.theta[[np.argmin(ends.f)]])), 0.9)) / 2
+    while delta > 1.5 * problem.objective.delta:
+        eased = Problem(problem.surface, problem.y, LogHuber(delta), problem.weight)
+        ends = minimise(eased, ends.theta, iterations=8, tolerance=1e-6)
+        delta /= 4
+    return ends.theta
 
 
 def descend(problem: Problem, theta: Array) -> Minima:
-    """Follow every start for a while; go on only with those that may still end below the best that has arrived.
-
-    A valley of sum |r| has a kink wherever a residual changes sign, and a descent along it takes many small steps. A start that
-    is still on its way when others have arrived lower is left there, and counted as not agreeing.
+    """Follow every start for a while, every second one by way of smoother objectives; go on only with the few that are
+    still below the best that has arrived. Another one that is still on its way is left there, and counted as not agreeing.
     """
-    ends = minimise(problem, theta, iterations=25)
-    arrived = ends.f[ends.converged].min(initial=np.inf)
-    late = np.flatnonzero(~ends.converged & (ends.f < arrived))
+    begin = np.concatenate([theta[::2], graduated(problem, theta[1::2])])
+    ends = minimise(problem, begin, iterations=40)
+    below = np.where(ends.converged, np.inf, ends.f)
+    late = np.argsort(below, kind="stable")[:LATE]
+    late = late[below[late] < ends.f[ends.converged].min(initial=np.inf)]
     if not late.size:
         return ends
-    smooth = Problem(problem.surface, problem.y, LeastSquares(problem.objective.scale), problem.weight)
-    rough = minimise(smooth, ends.theta[late], iterations=30, tolerance=1e-6)
-    again = minimise(problem, np.concatenate([rough.theta, ends.theta[late]]))
-    kept = np.setdiff1d(np.arange(len(theta)), late)
-    pairs = zip(vars(ends).values(), vars(again).values(), strict=True)
-    return Minima(*(np.concatenate([a[kept], b]) for a, b in pairs))
+    again = minimise(problem, ends.theta[late]).least(minimise(problem, graduated(problem, ends.theta[late])))
+    return ends.replaced(late, again)
 
 
 def chosen(problem: Problem, candidates: Array, starts: int) -> Array:
@@ -311,36 +345,41 @@ def chosen(problem: Problem, candidates: Array, starts: int) -> Array:
 
 
 def at_boundary(law: Law, problem: Problem, theta: Array) -> tuple[Array, NDArray[np.bool_], tuple[str, ...]]:
-    """Terms that have vanished are set to 0 exactly, and the rest is minimised without them."""
+    """Positive parameters that are as good as 0 are set to 0, and the rest is minimised without them.
+
+    As good as 0: e^-5 times the parameter gives the same losses, and a huge one does not (else it is undetermined). One that
+    the formula can't evaluate at 0 stays where it is.
+    """
     free = np.ones(law.p, bool)
-    names: list[str] = []
-    if not isinstance(law, AdditiveLaw):
-        return theta, free, ()
-    z = law_terms(problem, theta)
-    shares = np.exp(z - np.logaddexp.reduce(z, axis=0))
-    trial = theta.copy()
-    for j, term in enumerate(law.terms):
-        if term.amplitude is not None and shares[j].max() < ABSENT and len(names) + 1 < len(law.terms):
-            names.append(term.amplitude)
-            trial[law.parameters.index(term.amplitude)] = -np.inf
-            free[law.parameters.index(term.amplitude)] = False
+    weight, names, trial = problem.weight[None], [], theta.copy()
+
+    size = 1.0 if problem.objective.scale == "log" else float(np.abs(problem.y).max()) or 1.0
+
+    def same(other: Array) -> bool:
+        with np.errstate(all="ignore"):
+            return bool(np.abs(problem.residuals(other[None]) - problem.residuals(trial[None])).max() < ABSENT * size)
+
+    for k, spec in enumerate(law.specs):
+        at = np.arange(law.p) == k
+        less, much = np.where(at, trial - 5.0, trial), np.where(at, np.maximum(trial, 0.0) + 60.0, trial)
+        if spec.kind == "log" and same(less) and not same(much):
+            zero = np.where(at, -np.inf, trial)
+            with np.errstate(all="ignore"):
+                possible = same(zero) and bool(problem.local(zero[None], weight).finite[0])
+            trial = zero if possible else trial
+            names.append(spec.name)
+            free[k] = False
     if not names:
         return theta, free, ()
-    kept = {c for t in law.terms if t.amplitude not in names for _, c, _ in t.powers}
-    for k, name in enumerate(law.parameters):
-        free[k] &= name in kept or any(t.amplitude == name for t in law.terms)
+    # an exponent of an absent term moves nothing
+    free &= np.diag(problem.local(trial[None], weight).majorant[0]) > 0
     end = minimise(problem, trial[None], free=free)
     return end.theta[0], free, tuple(names)
 
 
-def law_terms(problem: Problem, theta: Array) -> Array:
-    terms = problem.surface.terms(theta[None])[0]  # type: ignore[attr-defined]
-    return np.asarray(terms)
-
-
 def agreeing(f: Array, best: float, problem: Problem) -> float:
     """The share of objectives that equal the best, up to ``AGREE`` and to the rounding of exact data."""
-    return float(np.mean(f <= best * (1 + AGREE) + 1e-30 * problem.weight.sum()))
+    return float(np.mean(f <= best * (1 + AGREE) + 10 * problem.rounding(problem.weight)))
 
 
 def certify(
@@ -354,15 +393,18 @@ def certify(
     gradient = local.gradient[0][free] / size
     scaled = local.hessian[0][np.ix_(free, free)] / np.outer(size, size)
     bends, basis = np.linalg.eigh(scaled)
+    unit = 1.0 if problem.objective.scale == "log" else problem.y**2
+    reach = np.sqrt(np.sum(weight * problem.objective.majorant(problem.residuals(theta[None])) * unit))
     along = basis.T @ gradient
     drop = float(0.5 * np.sum(along**2 / np.maximum(np.abs(bends), 1e-300)))
     wide, *_ = problem_of(law, runs, objective, extended=True)
     precise = float(wide.value(theta[None], weight)[0])
-    rounding = 1e-30 * float(weight.sum())
+    rounding = max(10 * float(problem.rounding(problem.weight)), 1e-300)
     agree = agreeing(ends.f, f, problem)
     unfinished = float(np.mean(~ends.converged & (ends.f > f * (1 + AGREE) + rounding)))
     least = 1e-12 * float(np.abs(bends).max(initial=1.0))
-    sound = bool(bends.size and bends[0] > least and drop <= 1e-9 * f + rounding)
+    felt = bool((size > FELT * reach).all())
+    sound = bool(bends.size and bends[0] > least and felt and drop <= 1e-9 * f + rounding)
     return Certificate(
         f, precise, float(np.abs(gradient).max(initial=0.0) / np.sqrt(f + rounding)), tuple(float(b) for b in bends),
         drop / (f + rounding), len(ends.f), agree, unfinished, boundary, sound,

@@ -124,10 +124,7 @@ def schedule(variables: Sequence[str] = ("P", "K"), *, rate: str = "lr") -> Law:
     formula = "L = E + " + " + ".join(f"A_{v} {v}^-a_{v}" for v in variables) + f" + H {rate}"
     specs = (*base.specs[: 1 + len(variables)], Parameter("H", "log"), *base.specs[1 + len(variables) :])
     terms = (*base.terms, Term("H", ((f"ln {rate}", 1.0, 1.0),)))
-    shifted = tuple(
-        Parameter("H", "log", ((1.0, f"ln {rate}", -1.0),)) if s.name == "H" else s for s in specs
-    )
-    return ScheduleLaw("schedule", formula, (*variables, rate), shifted, "E", "", "", terms)
+    return ScheduleLaw("schedule", formula, (*variables, rate), specs, "E", "", "", terms)
 
 
 class ScheduleLaw(AdditiveLaw):
@@ -141,6 +138,10 @@ class ScheduleLaw(AdditiveLaw):
         table = super().table({**columns, rate: np.where(values > 0, values, 1.0)})
         table[f"ln {rate}"] = np.where(values > 0, table[f"ln {rate}"], -1e3)
         return table
+
+    def means(self, table: Table) -> dict[str, float]:
+        """The rate is not centred: it lies between 0 and 1, and the mean of a logarithm of 0 would say nothing."""
+        return {**super().means(table), f"ln {self.variables[-1]}": 0.0}
 
 
 def width_depth(*, data: str | None = "N") -> Law:
@@ -161,15 +162,17 @@ def kaplan() -> Law:
         return exponent * jets.log_sum_exp([size, p["N_c"] - x["ln N"]])
 
     def starter(law: FormulaLaw, table: Table, loss: Array, weight: Array) -> Array:
-        found = []
+        found, typical = [], float(np.exp(np.mean(np.log(loss))))
         for exponent in np.geomspace(0.03, 1.0, 14):
+            here = []
             for ratio in np.geomspace(0.2, 3.0, 14):
                 basis = np.exp(np.stack([-ratio * table["ln P"], -table["ln N"]]))[None]
                 # relative errors of L^(1/alpha) are those of L over alpha
-                amplitude, cost = amplitudes_of(basis, loss ** (1 / exponent), weight)
-                a, d = np.log(np.maximum(amplitude[0, 0], 1e-12))
-                found.append((cost[0, 0] * exponent**2, a / ratio, d, np.log(ratio * exponent), np.log(exponent)))
-        return np.array(sorted(found))[:60, 1:]
+                amplitude, cost = amplitudes_of(basis, (loss / typical) ** (1 / exponent), weight)
+                a, d = np.log(np.maximum(amplitude[0, 0], 1e-12)) + np.log(typical) / exponent
+                here.append((cost[0, 0] * exponent**2, a / ratio, d, np.log(ratio * exponent), np.log(exponent)))
+            found += sorted(here)[:4]
+        return np.array(sorted(found))[:, 1:]
 
     specs = (
         Parameter("P_c", "log", ((1.0, "ln P", 1.0),)), Parameter("N_c", "log", ((1.0, "ln N", 1.0),)),
@@ -200,7 +203,7 @@ def nested(
         size = table["ln P"] - AT_SIZE
         bases, points = [], []
         for shape in product(*shapes.values()):
-            known = dict(zip(names, jets.variables(np.array([shape], dtype=float)), strict=True))
+            known = dict(zip(names, jets.variables(np.array([shape], dtype=float), derivatives=False), strict=True))
             data = np.broadcast_to(effective(known, table).value[0] - AT_DATA, size.shape)
             for alpha in EXPONENTS[1::2]:
                 for beta in EXPONENTS[1::2]:

@@ -67,11 +67,12 @@ class Jet:
         return self * inverse(other)
 
 
-def variables(theta: Array) -> list[Jet]:
-    """The p parameters themselves as jets; ``theta`` has shape (B, p)."""
+def variables(theta: Array, *, derivatives: bool = True) -> list[Jet]:
+    """The p parameters themselves as jets; ``theta`` has shape (B, p). Without derivatives, gradients are of length 0."""
     batch, p = theta.shape
-    eye, flat = np.eye(p), np.zeros((1, 1, p, p))
-    return [Jet(theta[:, k, None], np.broadcast_to(eye[k], (batch, 1, p)), flat) for k in range(p)]
+    eye = np.eye(p) if derivatives else np.zeros((p, 0))
+    flat = np.zeros((1, 1, *eye.shape[1:] * 2))
+    return [Jet(theta[:, k, None], np.broadcast_to(eye[k], (batch, 1, eye.shape[1])), flat) for k in range(p)]
 
 
 def exp(a: Jet) -> Jet:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib import checks
-from limitlib.scaling import jets
 from limitlib.scaling.jets import Jet
 from limitlib.scaling.objectives import Scale
 from limitlib.scaling.solver import AdditiveSurface, JetSurface, Surface
@@ -91,6 +90,8 @@ class Law:
             if name not in columns:
                 raise ValueError(f"the law {self.name!r} needs {name}=...; given: {', '.join(columns) or 'nothing'}")
             values = checks.real_array(name, columns[name])
+            if np.isinf(values).any():
+                raise ValueError(f"{name} must be finite: the law {self.name!r} has no value at infinity")
             if feature != name:
                 checks.above(name, values, 0.0, f"the law {self.name!r} takes its logarithm")
                 values = np.log(values)
@@ -146,12 +147,21 @@ class Law:
 
     def predict(self, parameters: Mapping[str, float], **columns: ArrayLike) -> Array:
         """Loss at given columns, broadcast together, for given natural parameters."""
-        table = self.table(columns)
-        shape = np.broadcast_shapes(*[np.shape(columns[v]) for v in self.variables])
-        flat = {k: np.broadcast_to(v if shape else v.ravel(), shape or (1,)).ravel().astype(float) for k, v in table.items()}
-        centre = dict.fromkeys(flat, 0.0)
-        value = self.surface(flat).value(self.internal(parameters, centre)[None])[0]
-        return np.asarray(np.exp(value) if self.scale == "log" else value).reshape(shape)
+        origin = dict.fromkeys(self.features, 0.0)
+        return np.asarray(self.losses(self.internal(parameters, origin)[None], origin, columns)[0])
+
+    def losses(self, theta: Array, means: Mapping[str, float], columns: Mapping[str, ArrayLike]) -> Array:
+        """Losses (B, *shape) of internal parameters (B, p), centred at ``means``, at columns that broadcast to ``shape``."""
+        given = {v: checks.real_array(v, columns[v]) for v in self.variables if v in columns}
+        try:
+            shape = np.broadcast_shapes(*[a.shape for a in given.values()])
+        except ValueError:
+            shapes = ", ".join(f"{v} {a.shape}" for v, a in given.items())
+            raise ValueError(f"the columns must broadcast to one shape; given: {shapes}") from None
+        table = self.table({v: np.broadcast_to(a, shape).ravel() for v, a in given.items()})
+        with np.errstate(over="ignore"):
+            value = self.surface(self.centred(table, means)).value(theta)
+            return np.asarray(np.exp(value) if self.scale == "log" else value).reshape(len(theta), *shape)
 
     def fit(self, runs: Any, objective: Any = None, *, where: str | None = None, **options: Any) -> Any:
         """Fit to a table of runs: see :func:`limitlib.scaling.fit`."""
@@ -331,8 +341,8 @@ class FormulaLaw(Law):
         return {name: float(np.mean(values)) if name in self.shifted else 0.0 for name, values in table.items()}
 
     def surface(self, table: Mapping[str, Array]) -> Surface:
-        def formula(theta: Array) -> Jet:
-            return self.expression(dict(zip(self.parameters, jets.variables(theta), strict=True)), table)
+        def formula(parameters: list[Jet]) -> Jet:
+            return self.expression(dict(zip(self.parameters, parameters, strict=True)), table)
 
         amplitudes = np.array([s.kind == "log" for s in self.specs])
         return JetSurface(formula, len(next(iter(table.values()))), amplitudes, self.on)

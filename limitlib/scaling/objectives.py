@@ -77,7 +77,7 @@ class LeastSquares:
 Base = LogHuber | LeastSquares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weighted:
     """Another objective with a weight >= 0 for each row: the name of a column of the runs, or an array (n,).
 
@@ -90,8 +90,8 @@ class Weighted:
     def __post_init__(self) -> None:
         if not isinstance(self.objective, LogHuber | LeastSquares):
             raise TypeError(f"objective={self.objective!r} must be LogHuber(...) or LeastSquares(...)")
-        if not isinstance(self.weights, str):
-            checks.at_least("weights", self.weights, 0.0)
+        if not isinstance(self.weights, str) and np.isinf(checks.at_least("weights", self.weights, 0.0)).any():
+            raise ValueError("weights must be finite")
 
     @property
     def scale(self) -> Scale:

@@ -7,14 +7,14 @@ computation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limitlib.scaling.jets import Jet
+from limitlib.scaling.jets import Jet, variables
 from limitlib.scaling.objectives import Base, Scale
 
 Array = NDArray[np.float64]
@@ -88,7 +88,7 @@ class AdditiveSurface:
     def terms(self, theta: Array) -> Array:
         """Logarithms of the terms, (B, m, n)."""
         finite = np.where(np.isfinite(theta), theta, 0.0)
-        z = (finite @ self._flat).reshape(-1, self.m, self.n) + self.offset
+        z = (finite @ self._flat).reshape(len(theta), self.m, self.n) + self.offset
         if not np.isfinite(theta).all():  # an amplitude of zero: its term is absent
             for k in np.flatnonzero(np.isneginf(theta).any(axis=0)):
                 off = np.isneginf(theta[:, k])
@@ -133,15 +133,15 @@ class JetPoint:
 class JetSurface:
     """Any formula, written with :mod:`limitlib.scaling.jets`."""
 
-    def __init__(self, formula: Callable[[Array], Jet], n: int, amplitudes: Mask, scale: Scale) -> None:
+    def __init__(self, formula: Callable[[list[Jet]], Jet], n: int, amplitudes: Mask, scale: Scale) -> None:
         self.formula, self.n, self.p, self.scale = formula, n, len(amplitudes), scale
         self.amplitudes = amplitudes
 
     def value(self, theta: Array) -> Array:
-        return np.array(np.broadcast_to(self.formula(theta).value, (len(theta), self.n)))
+        return np.array(np.broadcast_to(self.formula(variables(theta, derivatives=False)).value, (len(theta), self.n)))
 
     def at(self, theta: Array) -> Point:
-        jet = self.formula(theta)
+        jet = self.formula(variables(theta))
         return JetPoint(jet, np.array(np.broadcast_to(jet.value, (len(theta), self.n))))
 
 
@@ -154,12 +154,27 @@ class Local:
     hessian: Array
     majorant: Array
 
+    @property
+    def finite(self) -> Mask:
+        """Which of the points have finite derivatives."""
+        both = np.isfinite(self.hessian) & np.isfinite(self.majorant)
+        return np.asarray(np.isfinite(self.gradient).all(axis=1) & both.all(axis=(1, 2)))
+
+    def select(self, some: Mask) -> Local:
+        return Local(self.f[some], self.gradient[some], self.hessian[some], self.majorant[some])
+
 
 class Problem:
     """An objective on one table; y: (n,) logarithms of the losses if the objective's scale is "log", else the losses."""
 
     def __init__(self, surface: Surface, y: Array, objective: Base, weight: Array) -> None:
         self.surface, self.y, self.objective, self.weight = surface, y, objective, weight
+
+    def rounding(self, weight: Array) -> Array:
+        """What f (B,) is at residuals of about 3e-16 of a logarithm, or of the typical loss on the raw scale."""
+        with np.errstate(over="ignore"):
+            size = 1.0 if self.objective.scale == "log" else self.y**2
+        return np.asarray(1e-31 * np.sum(weight * size, axis=-1))
 
     def _convert(self, value: Array) -> Array:
         if self.surface.scale == self.objective.scale:
@@ -203,6 +218,22 @@ class Minima:
     decrement: Array
     converged: Mask
 
+    @staticmethod
+    def joined(parts: Sequence[Minima]) -> Minima:
+        return Minima(*(np.concatenate([getattr(q, f.name) for q in parts]) for f in fields(Minima)))
+
+    def replaced(self, at: NDArray[np.intp], other: Minima) -> Minima:
+        """With the end points ``at`` taken from another, in its order."""
+        both = Minima.joined([self, other])
+        index = np.arange(len(self.f))
+        index[at] = len(self.f) + np.arange(len(other.f))
+        return Minima(*(getattr(both, f.name)[index] for f in fields(Minima)))
+
+    def least(self, other: Minima) -> Minima:
+        """The lower of two end points, one by one."""
+        at = np.flatnonzero(other.f < self.f)
+        return self.replaced(at, Minima(*(getattr(other, f.name)[at] for f in fields(Minima))))
+
 
 def minimise(
     problem: Problem,
@@ -223,16 +254,12 @@ def minimise(
     per = max(1, BLOCK // max(1, problem.surface.n * p))
     weights = np.broadcast_to(problem.weight if weight is None else weight, (batch, problem.surface.n))
     frees = np.broadcast_to(np.ones(p, bool) if free is None else free, (batch, p))
-    parts = [
-        _block(problem, theta[i : i + per].copy(), weights[i : i + per], frees[i : i + per], iterations, tolerance)
-        for i in range(0, batch, per)
-    ]
-    return Minima(
-        np.concatenate([q.theta for q in parts]),
-        np.concatenate([q.f for q in parts]),
-        np.concatenate([q.decrement for q in parts]),
-        np.concatenate([q.converged for q in parts]),
-    )
+    with np.errstate(all="ignore"):  # where a law overflows it has no value, and no step goes there
+        parts = [
+            _block(problem, theta[i : i + per].copy(), weights[i : i + per], frees[i : i + per], iterations, tolerance)
+            for i in range(0, batch, per)
+        ]
+    return Minima.joined(parts)
 
 
 def _block(problem: Problem, theta: Array, weight: Array, free: Mask, iterations: int, tolerance: float) -> Minima:
@@ -240,19 +267,25 @@ def _block(problem: Problem, theta: Array, weight: Array, free: Mask, iterations
     f, decrement = problem.value(theta, weight), np.full(batch, np.inf)
     converged = np.zeros(batch, bool)
     running = np.flatnonzero(np.isfinite(f))
-    rounding = 1e-31 * weight.sum(axis=1)  # of f: residuals of about 3e-16
+    rounding = problem.rounding(weight)
     for _ in range(iterations):
         if not running.size:
             break
         here, w = theta[running], weight[running]
         local = problem.local(here, w)
+        usable = local.finite
+        if not usable.all():
+            running, here, w = running[usable], here[usable], w[usable]
+            local = local.select(usable)
+        if not running.size:
+            break
         newton, majorised, drop, convex = _steps(local, free[running])
         decrement[running] = drop
         done = convex & (drop <= tolerance * local.f + rounding[running])
         # One more whole step where it costs nothing: quadratic convergence takes it to rounding.
         last = here[done] + newton[done]
         polished = problem.value(last, w[done])
-        better = polished <= f[running[done]]
+        better = (polished <= f[running[done]]) & (np.abs(newton[done]).max(axis=1) < 0.1)
         at = running[done][better]
         theta[at], f[at] = last[better], polished[better]
         converged[running[done]] = True
