@@ -4,6 +4,10 @@ In a table of runs N counts data (tokens), P parameters, K steps and C FLOPs, th
 published laws name their arguments in full (``n_params``, ``n_tokens``), since the literature writes N for parameters.
 """
 
+from limitlib.scaling.calibration import (
+    Interval,
+    calibrated_interval,
+)
 from limitlib.scaling.errors import (
     BadCondition,
     BadWeight,
@@ -33,6 +37,12 @@ from limitlib.scaling.forms import (
 )
 from limitlib.scaling.frontier import (
     FitFrontier,
+)
+from limitlib.scaling.holdout import (
+    Backtest,
+    HeldOut,
+    Score,
+    backtest,
 )
 from limitlib.scaling.isoflop import (
     approach_1,
@@ -126,6 +136,7 @@ __all__ = [
     "AllocationFit",
     "Approach1Bias",
     "Approach2Bias",
+    "Backtest",
     "BadCondition",
     "BadWeight",
     "Bootstrap",
@@ -139,7 +150,9 @@ __all__ = [
     "Fit",
     "FitFrontier",
     "FrontierLine",
+    "HeldOut",
     "Identifiability",
+    "Interval",
     "KaplanJointLaw",
     "Law",
     "LeastSquares",
@@ -154,6 +167,7 @@ __all__ = [
     "Profiles",
     "Runs",
     "RunsError",
+    "Score",
     "SinglePowerLaw",
     "Source",
     "UnknownColumn",
@@ -166,6 +180,8 @@ __all__ = [
     "approach_1_bias",
     "approach_2",
     "approach_2_bias",
+    "backtest",
+    "calibrated_interval",
     "dense_family_error",
     "exponential_decade_ratios",
     "fit",

@@ -122,7 +122,7 @@ class Fit:
         if clusters < 3:
             raise ValueError(f"by={by!r}: {clusters} {by}s cannot be resampled; at least 3 are needed")
         weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=n)[:, codes] * self.problem.weight
-        ends, step = [], max(1, n // 8)
+        ends, step = [], max(250, n // 8)  # the last of a batch to arrive sets its time: few, large batches
         for i in range(0, n, step):
             ends.append(self._resampled(weights[i : i + step]))
             if progress:

@@ -311,7 +311,7 @@ def _steps(local: Local, free: Mask) -> tuple[Array, Array, Array, Mask]:
     sloped = gradient / size
     bend, basis = np.linalg.eigh(np.where(both, local.hessian / scale, eye))
     along = np.einsum("bpq,bp->bq", basis, sloped)
-    floor = 1e-13 * np.abs(bend).max(axis=1, keepdims=True)
+    floor = np.maximum(1e-13 * np.abs(bend).max(axis=1, keepdims=True), 1e-20)  # sum |r| of a linear law has no curvature
     convex = bend[:, 0] > floor[:, 0]
     safe = np.maximum(np.abs(bend), floor)
     drop = 0.5 * np.sum(along**2 / safe, axis=1)
