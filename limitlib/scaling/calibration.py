@@ -6,7 +6,8 @@ of the law itself, which grows with the distance from the data: on published run
 the table at several smaller budgets, fits below each cut, and asks how much had to be added to the naive half-width, in
 proportion to the distance from the cut, to cover the runs above it. The same is then added beyond the whole table.
 
-An estimate, not a guarantee: the budgets that count lie outside of all that was observed.
+An estimate, not a guarantee: the budgets that count lie outside of all that was observed. A break above the table is not
+covered, and an error that grows faster than the distance is covered less often than the level says.
 """
 
 from __future__ import annotations

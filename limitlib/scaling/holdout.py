@@ -7,7 +7,7 @@ are made, and widened, is told in :mod:`limitlib.scaling.calibration`; the widen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -168,6 +168,15 @@ class Backtest:
         """One score for each cut, of the law or of a baseline."""
         name = self.law if name is None else checks.word("name", name, self.held_out)
         return tuple(self.held_out[name].score(self.truth, self.split == k) for k in range(len(self.cuts)))
+
+    def summary(self) -> dict[str, Any]:
+        """Cuts, runs below them and all scores as plain numbers, for JSON."""
+        scores = {k: asdict(v) | {"width_ratio": v.width_ratio} for k, v in self.scores.items()}
+        return {
+            "law": self.law, "by": self.by, "level": self.level, "kind": self.kind, "cuts": self.cuts.tolist(),
+            "fitted_runs": self.fitted_runs.tolist(), "least_runs": self.least_runs, "scores": scores,
+            "inner_splits": {k: h.inner_splits.tolist() for k, h in self.held_out.items()}, "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def backtest(

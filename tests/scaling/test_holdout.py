@@ -1,5 +1,7 @@
 """Rolling back-tests and calibrated intervals: the arithmetic by hand, coverage on simulated tables, and what must fail."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import binom, norm, t
@@ -101,19 +103,19 @@ def one_far_run(bend, seed, level=0.9):
 
 
 def test_coverage_of_the_true_law_is_near_nominal():
-    tables = 60
+    tables = 50
     naive, calibrated, multiplier = np.array([one_far_run(0.0, seed) for seed in range(tables)]).T
-    assert naive.sum() >= binom.ppf(1e-3, tables, 0.85)  # the naive interval is a little narrow: few rows, few draws
-    assert calibrated.sum() >= binom.ppf(1e-3, tables, 0.9)
+    for covers in (naive, calibrated):
+        assert covers.sum() >= binom.ppf(1e-3, tables, 0.9)
     assert np.median(multiplier) < 2  # and it is not bought by width
 
 
-def test_a_wrong_law_is_covered_only_by_the_calibrated_interval():
-    tables = 60
-    naive, calibrated, multiplier = np.array([one_far_run(0.001, seed) for seed in range(tables)]).T
-    assert naive.mean() < 0.6
-    assert calibrated.sum() >= binom.ppf(1e-3, tables, 0.85)
-    assert np.median(multiplier) > 1.5
+def test_a_wrong_law_is_covered_more_often_by_the_calibrated_interval():
+    """Its error grows with the square of the distance, the widening with the distance: nominal coverage is not reached."""
+    naive, calibrated, multiplier = np.array([one_far_run(0.001, seed) for seed in range(40)]).T
+    assert naive.mean() < 0.5
+    assert calibrated.mean() > naive.mean() + 0.25
+    assert 1.5 < np.median(multiplier) < 2
 
 
 def test_a_break_beyond_all_runs_is_not_covered():
@@ -176,7 +178,7 @@ def line_test(runs, seed=0, **options):
 @pytest.fixture(scope="module")
 def tested():
     runs = grid_table(noise=0.01, seed=5)
-    cuts = np.quantile(runs.C, [0.6, 0.75])
+    cuts = np.quantile(runs.C, [0.45, 0.75])
     options = {"rng": np.random.default_rng(6), "n_boot": 20, "objective": LeastSquares()}
     return runs, backtest(law("chinchilla"), runs, cuts=cuts, **options)
 
@@ -197,6 +199,9 @@ def test_a_backtest_reports_law_and_baselines(tested):
     assert found.score.width == pytest.approx(np.median((held.upper - held.lower) / held.predicted))
     assert found.score.width_ratio >= 1
     assert sum(s.rows for s in found.by_cut("last-value")) == found.score.rows
+    summary = json.loads(json.dumps(found.summary()))
+    assert summary["scores"]["chinchilla"]["coverage"] == found.score.coverage
+    assert summary["least_runs"] == found.least_runs
 
 
 def test_nothing_above_a_cut_is_used(tested):
