@@ -67,6 +67,10 @@ from limitlib.scaling.objectives import (
     LogHuber,
     Weighted,
 )
+from limitlib.scaling.pooled import (
+    BestMixture,
+    best_mixture,
+)
 from limitlib.scaling.profiles import (
     Identifiability,
     Pivot,
@@ -139,6 +143,7 @@ __all__ = [
     "Backtest",
     "BadCondition",
     "BadWeight",
+    "BestMixture",
     "Bootstrap",
     "Certificate",
     "CheckpointsAsRuns",
@@ -181,6 +186,7 @@ __all__ = [
     "approach_2",
     "approach_2_bias",
     "backtest",
+    "best_mixture",
     "calibrated_interval",
     "dense_family_error",
     "exponential_decade_ratios",

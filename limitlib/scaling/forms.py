@@ -18,6 +18,8 @@ from limitlib import checks
 from limitlib.scaling import jets
 from limitlib.scaling.jets import Jet
 from limitlib.scaling.laws import EXPONENTS, FAINT, AdditiveLaw, FormulaLaw, Law, Parameter, Term, amplitudes_of
+from limitlib.scaling.mixed import mixed
+from limitlib.scaling.pooled import mixing_pooled
 
 Array = NDArray[np.float64]
 Jets = Mapping[str, Jet]
@@ -41,6 +43,8 @@ def law(name: str, **options: Any) -> Law:
     - ``multimodal``: data terms of two modalities and a joint one (after Aghajanyan et al. 2023);
     - ``experts``: mixtures of experts (Clark et al. 2022);
     - ``mixing-exponential``, ``mixing-power`` (domains=[...]): data-mixing laws (Ye et al. 2024);
+    - ``mixing-pooled`` (domains=[...], saturating=True): (sum_j w_j r_j^a)^-gamma;
+    - ``mixed`` (powers=(), exponentials=(), roots=()): E + a power, an exponential or a power -1/2 of each column;
     - ``broken`` (x="C", breaks=1): smoothly broken power law (Caballero et al. 2023);
     - ``loss-to-error`` (x="nll"), ``sigmoid`` (x=("nll",), floor=0, ceiling=1): downstream scores, raw scale.
 
@@ -498,6 +502,8 @@ FORMS: dict[str, Callable[..., Law]] = {
     "experts": experts,
     "mixing-exponential": mixing_exponential,
     "mixing-power": mixing_power,
+    "mixing-pooled": mixing_pooled,
+    "mixed": mixed,
     "broken": broken,
     "loss-to-error": loss_to_error,
     "sigmoid": sigmoid,
