@@ -32,7 +32,7 @@ from limitlib.scaling import LeastSquares, LogHuber, Runs, law
 P = companion.profile(
     profile,
     smoke=dict(boot=8, mixing_boot=0, starts=1, starts_forms=4, noisy=1, points=30),
-    cpu=dict(boot=400, mixing_boot=40, starts=2, starts_forms=16, noisy=6, points=120),
+    cpu=dict(boot=300, mixing_boot=40, starts=2, starts_forms=16, noisy=6, points=120),
 )
 LOG_SQUARES, SQUARES = LeastSquares("log"), LeastSquares("raw")
 
@@ -268,9 +268,9 @@ for name in ("critical", "exp_k", "exp_p", "paper"):
         companion.record(f"C4.dense_{name}_{split}", held[name, "dense " + split], fmt=".4f", badge="theory")
 
 # %%
-LABELS = {"critical": "powers of P and K", "root": "power of P, $N^{-1/2}$", "exp_k": "power, exponential in K",
-          "exp_p": "exponential in P, power", "paper": "both exponential",
-          "paper_n": "both, and $N^{-1/2}$"}  # fmt: skip
+LABELS = {"critical": "$P^{-p}+K^{-k}$", "root": "$P^{-p}+N^{-1/2}$", "exp_k": "$P^{-p}+\\beta^K$",
+          "exp_p": "$\\mathrm{Lip}^P+K^{-k}$", "paper": "$\\mathrm{Lip}^P+\\beta^K$",
+          "paper_n": "$\\mathrm{Lip}^P+\\beta^K+N^{-1/2}$"}  # fmt: skip
 PANELS = {"size": "larger models", "tokens": "longer training", "both": "both"}
 fig, ax = companion.new_figure(height=3.2)
 for (split, text), color, marker in zip(PANELS.items(), ("blue", "vermillion", "black"), ("o", "s", "^"), strict=True):
@@ -518,7 +518,7 @@ for name, (color, marker, text) in looks.items():
     right.plot(np.arange(3), np.abs(t["error_off"][by_size]), label=text, markersize=7, **look)
 left.axhline(0, color=companion.PALETTE["black"], linewidth=0.8, marker="", linestyle="-")
 left.set(xscale="log", xlabel="compute C (FLOP)", ylabel="predicted / measured loss, excess in %", ylim=(-16, 6))
-left.set_title("Five runs predict the loss to a few\nper cent; best for the quoted set")
+left.set_title("Five runs predict larger models to a\nfew per cent; best for the quoted set")
 right.set_xticks(range(3), labels=["1.4B\nM = 20", "1.4B\nover-trained", "6.9B\nM = 20"])
 right.set(yscale="log", ylabel="error of the predicted top-1 error (%)", ylim=(0.02, 20), xlim=(-0.6, 2.5))
 right.set_yticks([0.1, 1, 10], labels=["0.1", "1", "10"])
