@@ -8,6 +8,7 @@ from limitlib.scaling.calibration import (
     Interval,
     calibrated_interval,
 )
+from limitlib.scaling.comparison import Comparison, SpecCurve, compare, spec_curve
 from limitlib.scaling.errors import (
     BadCondition,
     BadWeight,
@@ -102,6 +103,7 @@ from limitlib.scaling.published import (
     to_pf_days,
     training_flops,
 )
+from limitlib.scaling.quantities import Influence, influence
 from limitlib.scaling.runs import (
     Runs,
 )
@@ -143,6 +145,7 @@ __all__ = [
     "Certificate",
     "CheckpointsAsRuns",
     "ChinchillaLaw",
+    "Comparison",
     "EmptyTable",
     "Envelope",
     "Extrapolation",
@@ -152,6 +155,7 @@ __all__ = [
     "FrontierLine",
     "HeldOut",
     "Identifiability",
+    "Influence",
     "Interval",
     "KaplanJointLaw",
     "Law",
@@ -170,6 +174,7 @@ __all__ = [
     "Score",
     "SinglePowerLaw",
     "Source",
+    "SpecCurve",
     "UnknownColumn",
     "UnparsableFlag",
     "UnparsableNumber",
@@ -182,15 +187,18 @@ __all__ = [
     "approach_2_bias",
     "backtest",
     "calibrated_interval",
+    "compare",
     "dense_family_error",
     "exponential_decade_ratios",
     "fit",
     "from_pf_days",
+    "influence",
     "law",
     "lifetime_flops",
     "lower_hull",
     "numeric_allocation",
     "optimal_allocation",
+    "spec_curve",
     "to_pf_days",
     "training_flops",
     "vertex_bias",
