@@ -8,6 +8,7 @@ from limitlib.scaling.calibration import (
     Interval,
     calibrated_interval,
 )
+from limitlib.scaling.checklist import NOT_STATED, Checklist, ChecklistError, IncompleteChecklist, UnknownQuestion
 from limitlib.scaling.comparison import Comparison, SpecCurve, compare, spec_curve
 from limitlib.scaling.errors import (
     BadCondition,
@@ -104,6 +105,7 @@ from limitlib.scaling.published import (
     training_flops,
 )
 from limitlib.scaling.quantities import Influence, influence
+from limitlib.scaling.reporting import Flag, Prediction, Report, report
 from limitlib.scaling.runs import (
     Runs,
 )
@@ -132,6 +134,7 @@ __all__ = [
     "KAPLAN_JOINT",
     "KAPLAN_N",
     "MUENNIGHOFF",
+    "NOT_STATED",
     "PF_DAY",
     "Allocation",
     "AllocationConstants",
@@ -143,6 +146,8 @@ __all__ = [
     "BadWeight",
     "Bootstrap",
     "Certificate",
+    "Checklist",
+    "ChecklistError",
     "CheckpointsAsRuns",
     "ChinchillaLaw",
     "Comparison",
@@ -152,9 +157,11 @@ __all__ = [
     "FewerRunsThanParameters",
     "Fit",
     "FitFrontier",
+    "Flag",
     "FrontierLine",
     "HeldOut",
     "Identifiability",
+    "IncompleteChecklist",
     "Influence",
     "Interval",
     "KaplanJointLaw",
@@ -167,8 +174,10 @@ __all__ = [
     "NonPositiveLoss",
     "NonPositiveVariable",
     "Pivot",
+    "Prediction",
     "Profile",
     "Profiles",
+    "Report",
     "Runs",
     "RunsError",
     "Score",
@@ -176,6 +185,7 @@ __all__ = [
     "Source",
     "SpecCurve",
     "UnknownColumn",
+    "UnknownQuestion",
     "UnparsableFlag",
     "UnparsableNumber",
     "UnreadableTable",
@@ -198,6 +208,7 @@ __all__ = [
     "lower_hull",
     "numeric_allocation",
     "optimal_allocation",
+    "report",
     "spec_curve",
     "to_pf_days",
     "training_flops",

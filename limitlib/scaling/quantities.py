@@ -111,6 +111,12 @@ class Influence:
 
 def influence(fit: Fit, quantity: Quantity = "a") -> Influence:
     """Refit without each run in turn, as one batch from the fit's optimum. Raises ValueError for fewer than 3 runs."""
+    runs, theta, of = left_out(fit)
+    return Influence(label_of(quantity), value_of(fit, quantity), runs, draws_of(fit, theta, quantity), of)
+
+
+def left_out(fit: Fit) -> tuple[tuple[str, ...], Array, int]:
+    """Names of the runs left out one by one, the optima (R, p) without each, and how many runs there are."""
     problem = fit.problem
     names, codes = np.unique(fit.runs.run, return_inverse=True)
     if len(names) < 3:
@@ -123,9 +129,7 @@ def influence(fit: Fit, quantity: Quantity = "a") -> Influence:
     for i in range(0, len(tried), step):
         weight = problem.weight * (codes != tried[i : i + step, None])
         ends.append(minimise(problem, np.repeat(fit.theta[None], len(weight), axis=0), weight=weight, free=fit.free).theta)
-    values = draws_of(fit, np.concatenate(ends), quantity)
-    told = tuple(fit.runs.run_names[names[k]] for k in tried)
-    return Influence(label_of(quantity), value_of(fit, quantity), told, values, len(names))
+    return tuple(fit.runs.run_names[names[k]] for k in tried), np.concatenate(ends), len(names)
 
 
 def _first_order(fit: Fit, codes: NDArray[np.intp], runs: int) -> Array:
