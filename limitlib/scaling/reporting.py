@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,11 +160,11 @@ class Report:
     def table(self) -> str:
         """The report as text."""
         head = f"{self.fit.law.name}: {self.fit.law.formula}"
-        body = "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in self.lines())
+        body = "\n\n".join(f"{title}\n" + "\n".join(indented(line) for line in lines) for title, lines in self.lines())
         return f"{head}\n\n{body}\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: numbers, None where something is withheld or infinite."""
+        """For JSON: numbers, None where something is withheld or unknown, "inf" where nothing bounds it."""
         law, c = self.fit.law, self.fit.certificate
         found: dict[str, Any] = {
             "law": {"name": law.name, "formula": law.formula, "source": law.source, "gauge": law.gauge},
@@ -316,8 +317,10 @@ def known_answers(fit: Fit, backtest: Any = None, comparison: Comparison | None 
         covered = f"{s.coverage:.0%} of held-out rows in {backtest.level:.0%} intervals"
         known["validation"] = f"{cuts}: median error {s.median_error:.2%}, {covered}"
     elif comparison is not None:
-        held = f"held out: {comparison.split}; {comparison.score} error"
-        known["validation"] = f"{held} {comparison.best.score:.3g} of {comparison.unit} by {comparison.best.name}"
+        own = next((e for e in comparison.entries if e.law.formula == fit.law.formula), comparison.best)
+        size = f"{comparison.score} error {own.score:.3g} of {comparison.unit} by {own.name}"
+        best = f"; the best of {len(comparison.entries)} laws is {comparison.best.name}"
+        known["validation"] = f"held out: {comparison.split}; {size}{best}"
     return known
 
 
@@ -361,13 +364,20 @@ def quality_of(fit: Fit) -> Quality:
     )  # fmt: skip
 
 
+def indented(line: str) -> str:
+    """A line of a table as it is, a sentence wrapped."""
+    if "  " in line.strip():
+        return f"  {line}"
+    return "\n".join(textwrap.wrap(line, 112, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
+
+
 def ends(interval: Any, digits: int = 4) -> str:
     """An interval in words."""
     return "" if interval is None else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
 
 
 def plain(value: Any) -> Any:
-    """For JSON: arrays become lists, nan and infinities None."""
+    """For JSON: arrays become lists, nan None, infinities the words "inf" and "-inf"."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -379,7 +389,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
+        return float(value) if np.isfinite(value) else None if np.isnan(value) else str(float(value))
     return value
 
 
