@@ -16,6 +16,8 @@ from limitlib.scaling import Report
 from limitlib.scaling.checklist import QUESTIONS
 from limitlib.scaling.frontier import frontier
 from limitlib.scaling.laws import AdditiveLaw
+from limitlib.scaling.profiles import TIED
+from limitlib.scaling.quantities import percent
 from limitlib.scaling.reporting import ends
 
 if TYPE_CHECKING:
@@ -81,9 +83,18 @@ def _found(report: Report) -> str:
     q = report.quality
     said = [
         f"The law misses its own rows by {_share(q.median, q.unit)} (median) and {_share(q.rms, q.unit)} (root mean square) of "
-        f"{q.unit}, and explains {q.explained:.2%} of its variance."
+        f"{q.unit}, and explains {percent(q.explained, 2)} of its variance."
     ]
     said += report.findings
+    f, b = report.frontier, report.backtest
+    if f is not None:
+        k = int(np.argmax(f.C))
+        said.append(f"At {f.C[k]:.2g} FLOP the best use is {f.P[k]:.2g} parameters on {f.N[k]:.2g} tokens, {f.ratio[k]:.2g} "
+                    f"tokens for each parameter; that is {f.beyond[k]:.2g} times the largest run.")  # fmt: skip
+    if b is not None:
+        s = b.score
+        said.append(f"Fitted below a budget and scored above it, the law errs by {percent(s.median_error, 2)} (median), and "
+                    f"{percent(s.coverage)} of the rows lie in its calibrated {percent(b.level)} intervals.")  # fmt: skip
     if report.comparison is not None:
         said += report.comparison.words().splitlines()[:-1]
     warnings = "".join(
@@ -106,7 +117,7 @@ def _withheld(report: Report, words: str) -> str:
 
 
 def _parameters(report: Report) -> str:
-    sure = f"{report.level:.0%}"
+    sure = percent(report.level)
     head = ["parameter", "value", f"{sure} bootstrap", f"{sure} profile", "profile", "standard error"]
     body = []
     for p in report.parameters:
@@ -147,17 +158,17 @@ def _backtest_table(report: Report) -> str:
     b = report.backtest
     if b is None:
         return ""
-    sure = f"{b.level:.0%}"
+    sure = percent(b.level)
     head = ["predicted by", "median error", "rms error", f"in {sure} calibrated", f"in {sure} naive", "width", "naive width"]
     body = [
         [
             name,
-            f"{s.median_error:.2%}",
-            f"{s.rms_error:.2%}",
-            f"{s.coverage:.0%}",
-            f"{s.naive_coverage:.0%}",
-            f"{s.width:.2%}",
-            f"{s.naive_width:.2%}",
+            percent(s.median_error, 2),
+            percent(s.rms_error, 2),
+            percent(s.coverage),
+            percent(s.naive_coverage),
+            percent(s.width, 2),
+            percent(s.naive_width, 2),
         ]
         for name, s in b.scores.items()
     ]
@@ -169,7 +180,8 @@ def _laws_table(report: Report) -> str:
     if c is None:
         return ""
     lowest = min((e.aic for e in c.entries if e.aic is not None), default=0.0)
-    head = ["law", f"held-out {c.score}", f"{c.level:.0%} interval", "worse by", f"{c.level:.0%} interval of that", "", "AIC"]
+    sure = f"{percent(c.level)} interval"
+    head = ["law", f"held-out {c.score}", sure, "worse by", f"{sure} of that", "", "AIC"]
     body = [
         [
             e.name,
@@ -196,7 +208,7 @@ def _predictions(report: Report) -> str:
         [
             ", ".join(f"{k} = {v:.3g}" for k, v in p.at.items()),
             f"{p.loss:.4f}",
-            "" if p.interval is None else f"{p.interval[0]:.4f} to {p.interval[1]:.4f} ({p.level:.0%})",
+            "" if p.interval is None else f"{p.interval[0]:.4f} to {p.interval[1]:.4f} ({percent(p.level)})",
             p.method,
         ]
         for p in report.predictions
@@ -260,9 +272,9 @@ def _residuals(report: Report) -> Drawn:
         f"{_two(worst)}{unit}"
     )
     caption = (
-        f"Residuals against {along}: dots are rows, squares medians of {len(mx)} equal groups. A trend means a wrong form."
+        f"Residuals against {along}: dots are rows, squares medians of {len(mx)} equal groups. A trend may mean a wrong form."
     )
-    alt = f"Residuals of {len(x)} rows against {along}; their medians in {len(mx)} groups stray from zero by up to {_two(worst)}{unit}."
+    alt = f"Residuals of {len(x)} rows against {along}; medians of {len(mx)} groups stray from 0 by up to {_two(worst)}{unit}."
     return fig, caption, alt, {along: x, "loss": fit.runs.loss, "residual" + (", %" if log else ""): r}
 
 
@@ -322,8 +334,8 @@ def _profiles(report: Report) -> Drawn | None:
     )
     fig.suptitle(f"{of[:1].upper()}{of[1:]} {what} on both sides", fontsize=10, fontweight="bold", x=0.02, ha="left")
     caption = (
-        f"Profiles: the objective with one parameter held and all others refitted. Below the dashed line lies the {report.level:.0%} "
-        "interval; dotted: the estimate."
+        "Profiles: the objective with one parameter held and all others refitted. Below the dashed line lies the "
+        f"{percent(report.level)} interval; dotted: the estimate."
     )
     alt = f"Profiles of {', '.join(p.name for p in shown)}; shapes: {', '.join(p.shape for p in shown)}."
     return fig, caption, alt, data
@@ -347,7 +359,7 @@ def _valley(report: Report) -> Drawn | None:
     pairs = pairs[:4]
     fig, axes = new_figure(1, len(pairs), height=3.0, width=WIDTH, squeeze=False)
     data: dict[str, Any] = {"term": [], "exponent": [], "ln amplitude": []}
-    said = []
+    said, ties = [], []
     for ax, (amplitude, exponent, variable) in zip(axes[0], pairs, strict=True):
         x, y = boot.parameters[exponent], np.log(boot.parameters[amplitude])
         sound = np.isfinite(x) & np.isfinite(y)
@@ -371,18 +383,22 @@ def _valley(report: Report) -> Drawn | None:
         ax.xaxis.set_major_locator(MaxNLocator(3))
         if math.isfinite(tied):
             said.append(f"{amplitude} with {exponent} {tied:.3f}")
+            ties.append(abs(tied))
         data["term"] += [f"{amplitude} {variable}^-{exponent}"] * len(x)
         data["exponent"] += x.tolist()
         data["ln amplitude"] += y.tolist()
+    narrow = bool(ties) and min(ties) > TIED
+    first = "Amplitudes and exponents are known together only" if narrow else "Amplitudes move with exponents"
     fig.suptitle(
-        "Amplitudes and exponents are known together only:\ncorrelation of " + ", ".join(said),
+        f"{first}:\ncorrelation of {', '.join(said)}",
         fontsize=10,
         fontweight="bold",
         x=0.02,
         ha="left",
     )
-    caption = f"Optima of {len(boot.f)} resamples of the {boot.clusters} runs; diamond: the fit. Along the valley the law hardly changes."
-    alt = f"Clouds of bootstrap optima, logarithm of the amplitude against exponent, lie in narrow valleys: correlation of {', '.join(said)}."
+    caption = f"Optima of {len(boot.f)} resamples of the {boot.clusters} runs; diamond: the fit."
+    caption += " Along the valley the law hardly changes." if narrow else ""
+    alt = f"Clouds of bootstrap optima, logarithm of the amplitude against exponent; correlation of {', '.join(said)}."
     return fig, caption, alt, data
 
 
@@ -395,7 +411,6 @@ def _frontier(report: Report) -> Drawn | None:
     line = frontier(report.fit, np.geomspace(low, high, 41), report.boot, level=report.level)
     fig, axes = new_figure(2, 1, height=5.0, width=WIDTH, sharex=True)
     seen = _thin(len(C))
-    names = ("compute-optimal P", "loss there")
     for ax, dots, middle, band in zip(
         axes, (runs.columns["P"], runs.loss), (line.P, line.loss), (line.P_interval, line.loss_interval), strict=True
     ):
@@ -414,12 +429,11 @@ def _frontier(report: Report) -> Drawn | None:
     direct_label(axes[0], float(C.max()), float(axes[0].get_ylim()[0]), "largest run", "black", va="bottom")
     k = int(np.argmax(f.C))
     band_words = "" if f.P_interval is None else f" ({ends(f.P_interval[:, k], 2)})"
-    axes[0].set_title(f"At {f.C[k]:.2g} FLOP the best size is {f.P[k]:.2g} parameters{band_words}", fontsize=9.5)
-    caption = (
-        f"{names[0].capitalize()} and {names[1]}, with bootstrap bands where there is a bootstrap; dots: the runs, diamonds: the budgets "
-        "asked for. The bands do not contain the error of the law itself."
-    )
-    alt = f"The best size grows from {line.P[0]:.2g} to {line.P[-1]:.2g} parameters between {low:.2g} and {high:.2g} FLOP{band_words}."
+    axes[0].set_title(f"At {f.C[k]:.2g} FLOP the best size is\n{f.P[k]:.2g} parameters{band_words}")
+    caption = "Compute-optimal size and the loss there; dots: the runs, diamonds: the budgets asked for."
+    if band_words:
+        caption += " Bands: bootstrap intervals, which do not contain the error of the law itself."
+    alt = f"The best size grows from {line.P[0]:.2g} to {line.P[-1]:.2g} parameters between {low:.2g} and {high:.2g} FLOP."
     data: dict[str, Any] = {"C": line.C, "P": line.P, "loss": line.loss}
     if line.P_interval is not None and line.loss_interval is not None:
         data |= {
@@ -463,14 +477,15 @@ def _backtest(report: Report) -> Drawn | None:
     _plain_ticks(axes[1])
     s = b.score
     axes[0].set_title(
-        f"Beyond the fitted range, {s.naive_coverage:.0%} of the rows lie in naive\nand {s.coverage:.0%} in calibrated "
-        f"{b.level:.0%} intervals"
+        f"Above the cuts, {percent(s.naive_coverage)} of the rows lie in naive\nand {percent(s.coverage)} in calibrated "
+        f"{percent(b.level)} intervals"
     )
     caption = (
         "Fitted below each budget, scored on all rows above it. The last value and one power law are what any law must beat."
     )
-    alt = f"Over {len(b.cuts)} cuts naive intervals cover {s.naive_coverage:.0%} of held-out rows, calibrated ones {s.coverage:.0%}; "
-    alt += f"the law's median error is {s.median_error:.2%}."
+    alt = f"Over {len(b.cuts)} cuts naive intervals cover {percent(s.naive_coverage)} of held-out rows, calibrated ones "
+    alt += f"{percent(s.coverage)}; "
+    alt += f"the law's median error is {percent(s.median_error, 2)}."
     return fig, caption, alt, data
 
 
@@ -504,7 +519,8 @@ def _laws(report: Report) -> Drawn | None:
         tied, f"{tied} other laws are tied with it"
     )
     ax.set_title(f"{c.best.name} is best on the held-out rows;\n{others}")
-    caption = f"Scored on {c.split}; {c.level:.0%} intervals by resampling held-out runs. Circles: tied with the best; squares: worse."
+    caption = f"Scored on {c.split}; {percent(c.level)} intervals by resampling held-out runs."
+    caption += " Circles: tied with the best; squares: worse."
     alt = f"Held-out errors of {len(c.entries)} laws; {c.best.name} is best with {_share(c.best.score, c.unit)}, and {others}."
     names = [e.name for e in c.entries]
     return (

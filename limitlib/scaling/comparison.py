@@ -18,7 +18,7 @@ from limitlib.scaling.fitting import Fit, quantiles, unwrapped
 from limitlib.scaling.forms import law as law_by_name
 from limitlib.scaling.laws import Law
 from limitlib.scaling.objectives import Base, LeastSquares, LogHuber, Objective, Weighted
-from limitlib.scaling.quantities import Quantity, label_of, spread_of, value_of
+from limitlib.scaling.quantities import Quantity, label_of, percent, spread_of, value_of
 
 if TYPE_CHECKING:
     from limitlib.scaling.runs import Runs
@@ -110,7 +110,7 @@ class Comparison:
 
     def table(self) -> str:
         """The numbers as text."""
-        sure = f"{self.level:.0%} interval"
+        sure = f"{percent(self.level)} interval"
         rows = [("law", f"held-out {self.score}", sure, "worse by", sure, "", "AIC")]
         lowest = min((e.aic for e in self.entries if e.aic is not None), default=0.0)
         for e in self.entries:
@@ -370,7 +370,7 @@ class SpecCurve:
     def table(self) -> str:
         rows: list[tuple[str, ...]] = [("", self.quantity, "filter", "objective", "form", "counting", "rows", "starts agree")]
         for s in self.specs:
-            agree = f"{s.fit.certificate.share_agreeing:.0%}" if s.fit else s.problem
+            agree = percent(s.fit.certificate.share_agreeing) if s.fit else s.problem
             mark = "base" if s is self.base else ""
             rows.append((mark, f"{s.value:.4g}", *s.choices.values(), str(s.rows), agree))
         return aligned(rows)
@@ -479,7 +479,7 @@ def _interval(ends: tuple[float, float] | None, unit: str) -> str:
 
 
 def _between(ends: tuple[float, float] | None, unit: str, level: float) -> str:
-    return "" if ends is None else f" ({level:.0%} interval {_interval(ends, unit)})"
+    return "" if ends is None else f" ({percent(level)} interval {_interval(ends, unit)})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

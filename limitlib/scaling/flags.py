@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limitlib.scaling.fitting import Bootstrap, Fit
-from limitlib.scaling.quantities import draws_of, exponent_of, has_allocation, left_out, spread_of, value_of
+from limitlib.scaling.quantities import draws_of, exponent_of, has_allocation, left_out, percent, spread_of, value_of
 
 if TYPE_CHECKING:
     from limitlib.scaling.frontier import FitFrontier
@@ -71,7 +71,7 @@ def _optimum(fit: Fit) -> Iterator[Flag]:
     if not c.converged:
         yield Flag("not converged", "no start reached a certified minimum; the parameters are of the best point found")
     if c.share_agreeing < FEW_AGREE:
-        share = f"only {c.share_agreeing:.0%} of {c.starts} starts end at the best optimum"
+        share = f"only {percent(c.share_agreeing)} of {c.starts} starts end at the best optimum"
         yield Flag("starts disagree", f"{share}; there may be a better one")
     for name in c.boundary:
         floor = name == fit.law.floor
@@ -133,7 +133,7 @@ def _far(fit: Fit, frontier: FitFrontier | None, predictions: Sequence[Any]) -> 
     if frontier is not None:
         points += [{"C": float(c)} for c in frontier.C]
         if frontier.share_without > 0:
-            share = f"{frontier.share_without:.1%} of the resamples have no compute-optimal size"
+            share = f"{percent(frontier.share_without, 1)} of the resamples have no compute-optimal size"
             yield Flag("no optimum", f"{share} and are left out of its intervals")
     worst: dict[str, tuple[float, float]] = {}
     for point in points:

@@ -82,6 +82,15 @@ def label_of(quantity: Quantity) -> str:
     return getattr(quantity, "__name__", "quantity") if callable(quantity) else quantity
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in words.
+
+    >>> percent(0.95), percent(0.01234, 2)
+    ('95 %', '1.23 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 @dataclass(frozen=True, eq=False)
 class Influence:
     """A quantity when one run is left out, for the runs that were tried. kind: estimates, each at its own optimum.

@@ -18,7 +18,7 @@ from limitlib.scaling.comparison import Comparison, SpecCurve, aligned
 from limitlib.scaling.fitting import Bootstrap, Fit
 from limitlib.scaling.flags import Flag, flags
 from limitlib.scaling.objectives import Weighted
-from limitlib.scaling.quantities import has_allocation, value_of
+from limitlib.scaling.quantities import has_allocation, percent, value_of
 
 if TYPE_CHECKING:
     from limitlib.scaling.frontier import FitFrontier
@@ -130,8 +130,8 @@ class Report:
                      f"objective {c.value:.10g}, {f.objective.describe()}",
                      f"the same in extended precision {c.value_high_precision:.10g}",
                      f"gradient {c.gradient_norm:.1e}, least eigenvalue of the scaled Hessian {least}",
-                     f"{c.share_agreeing:.0%} of {c.starts} independent starts end there"
-                     + (f"; {c.unfinished:.0%} were given up above it" if c.unfinished else ""),
+                     f"{percent(c.share_agreeing)} of {c.starts} independent starts end there"
+                     + (f"; {percent(c.unfinished)} were given up above it" if c.unfinished else ""),
                  ])]  # fmt: skip
         parts.append(("Parameters", self._parameter_lines()))
         if self.findings:
@@ -139,7 +139,8 @@ class Report:
         q = self.quality
         parts.append(("Fit quality", [
             f"residuals of {q.unit}: median {self._size(q.median)}, root mean square {self._size(q.rms)}, largest "
-            f"{self._size(q.largest)} (row {q.largest_row}); {q.explained:.2%} of the variance explained"]))  # fmt: skip
+            f"{self._size(q.largest)} (row {q.largest_row}); {percent(q.explained, 2)} of the variance explained",
+        ]))  # fmt: skip
         if self.frontier is not None:
             parts.append((f"Compute-optimal frontier ({self.frontier.method})", self._frontier_lines()))
         if self.predictions:
@@ -201,7 +202,7 @@ class Report:
         return f"{100 * value:.3g} %" if self.quality.unit == "ln loss" else f"{value:.3g}"
 
     def _parameter_lines(self) -> list[str]:
-        sure = f"{self.level:.0%}"
+        sure = percent(self.level)
         rows = [["", "value", f"{sure} bootstrap", f"{sure} profile", "shape", "standard error"]]
         for entry in self.parameters:
             if entry["value"] is None:
@@ -235,25 +236,25 @@ class Report:
             rows.append([f"{f.C[k]:.3g}", f"{f.beyond[k]:.3g}", size, data, ratio, loss])
         said = aligned(rows).splitlines()
         if f.P_interval is not None:
-            said.append(f"in brackets: {f.level:.0%} bootstrap intervals; the error of the law itself is not in them")
+            said.append(f"in brackets: {percent(f.level)} bootstrap intervals; the error of the law itself is not in them")
         return said
 
     def _prediction_lines(self) -> list[str]:
         rows = [["at", "loss", "interval", ""]]
         for p in self.predictions:
             at = ", ".join(f"{k}={v:.3g}" for k, v in p.at.items())
-            interval = "" if p.interval is None else f"{p.interval[0]:.4f} to {p.interval[1]:.4f} ({p.level:.0%})"
+            interval = "" if p.interval is None else f"{p.interval[0]:.4f} to {p.interval[1]:.4f} ({percent(p.level)})"
             rows.append([at, f"{p.loss:.4f}", interval, p.method])
         keep = [k for k in range(4) if k < 2 or any(r[k] for r in rows[1:])]
         return aligned([[r[k] for k in keep] for r in rows]).splitlines()
 
     def _backtest_lines(self) -> list[str]:
         b = self.backtest
-        sure = f"{b.level:.0%}"
+        sure = percent(b.level)
         rows = [["", "median error", "rms error", f"in {sure} calibrated", f"in {sure} naive", "width", "naive width"]]
         for name, s in b.scores.items():
-            rows.append([name, f"{s.median_error:.2%}", f"{s.rms_error:.2%}", f"{s.coverage:.0%}", f"{s.naive_coverage:.0%}",
-                         f"{s.width:.2%}", f"{s.naive_width:.2%}"])  # fmt: skip
+            rows.append([name, percent(s.median_error, 2), percent(s.rms_error, 2), percent(s.coverage),
+                         percent(s.naive_coverage), percent(s.width, 2), percent(s.naive_width, 2)])  # fmt: skip
         where = ", ".join(f"{c:.3g}" for c in b.cuts)
         return [*aligned(rows).splitlines(), f"{len(b.cuts)} cuts in {b.by}: {where}", *b.notes]
 
@@ -310,12 +311,12 @@ def known_answers(fit: Fit, backtest: Any = None, comparison: Comparison | None 
         known["tokenizer"] = ", ".join(runs.tokenizers)
     if runs.annealed is not None:
         share = float(np.mean(runs.annealed))
-        known["schedule"] = "every point is annealed" if share == 1 else f"{share:.0%} of the points are annealed"
+        known["schedule"] = "every point is annealed" if share == 1 else f"{percent(share)} of the points are annealed"
     if backtest is not None:
         s = backtest.score
         cuts = f"rolling back-test, {len(backtest.cuts)} cuts in {backtest.by}"
-        covered = f"{s.coverage:.0%} of held-out rows in {backtest.level:.0%} intervals"
-        known["validation"] = f"{cuts}: median error {s.median_error:.2%}, {covered}"
+        covered = f"{percent(s.coverage)} of held-out rows in {percent(backtest.level)} intervals"
+        known["validation"] = f"{cuts}: median error {percent(s.median_error, 2)}, {covered}"
     elif comparison is not None:
         own = next((e for e in comparison.entries if e.law.formula == fit.law.formula), comparison.best)
         size = f"{comparison.score} error {own.score:.3g} of {comparison.unit} by {own.name}"
@@ -340,7 +341,7 @@ def facts_of(fit: Fit) -> dict[str, str]:
         "reduction": "sum over rows",
         "weights": weights,
         "optimiser": OPTIMISER,
-        "optimum": f"{optimum}: gradient {c.gradient_norm:.1e}, {c.share_agreeing:.0%} of {c.starts} starts agree",
+        "optimum": f"{optimum}: gradient {c.gradient_norm:.1e}, {percent(c.share_agreeing)} of {c.starts} starts agree",
     }  # fmt: skip
     if runs.source is not None:
         found = {"source": f"{runs.source.file}, sha256 {runs.source.sha256}"} | found
