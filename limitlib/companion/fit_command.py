@@ -92,7 +92,8 @@ def add_to(commands: Any) -> None:
                      help="other laws, by held-out score (default: those that the columns allow)")  # fmt: skip
     ask.add_argument("--holdout", default="0.2", metavar="SHARE|CONDITION",
                      help="what --compare holds out (default: the 0.2 of the runs with the largest C)")  # fmt: skip
-    ask.add_argument("--backtest", action="store_true", help="fit below a budget, score above, at several budgets")
+    ask.add_argument("--backtest", nargs="*", type=positive, metavar="BUDGET",
+                     help="fit below each budget, score above (default: eight budgets)")  # fmt: skip
     ask.add_argument("--by", metavar="NAME", help="column along which to extrapolate (default: C, else the law's first)")
     ask.add_argument("--choices", action="store_true",
                      help="the answer over filters, objectives and forms (specification curve)")  # fmt: skip
@@ -272,9 +273,10 @@ def compute(options: argparse.Namespace, stages: Stages, fitted: Any) -> tuple[d
         parts["comparison"] = stages.do("comparison", lambda: compare(
             laws, runs, objective=options.objective, holdout=share, by=by, rng=rng, level=options.level, progress=teller,
         ))  # fmt: skip
-    if options.backtest:
+    if options.backtest is not None:
+        draws = min(200, max(20, resamples or 200))
         parts["backtest"] = stages.do("back-test", lambda: fitted.backtest(
-            rng=rng, by=by, level=options.level, progress=teller,
+            rng=rng, by=by, cuts=options.backtest or None, level=options.level, n_boot=draws, progress=teller,
         ))  # fmt: skip
     if options.choices:
         parts["specifications"] = stages.do("specification curve", lambda: spec_curve(
@@ -332,10 +334,10 @@ def choices(fitted: Any, by: str) -> dict[str, Any]:
     low, high = np.quantile(runs[by], [0.1, 0.9])
     filters = {"all rows": None, f"without the lowest {by}": f"{by} >= {low:.6g}",
                f"without the highest {by}": f"{by} <= {high:.6g}"}  # fmt: skip
-    quantity = "a"
-    if not has_allocation(law):
-        quantity = next((n for v in law.variables if (n := exponent_of(law, v))), law.parameters[-1])
-    rivals = [law_of("kaplan")] if has_allocation(law) and law.name != "kaplan" else []
+    exponents = [n for v in law.variables if (n := exponent_of(law, v))]
+    allocates = has_allocation(law) and len(set(exponents)) == 2  # one exponent for both: a is 1/2 whatever the runs say
+    quantity = "a" if allocates else exponents[0] if exponents else law.parameters[-1]
+    rivals = [law_of("kaplan")] if allocates and law.name != "kaplan" else []
     deltas = [fitted.objective, 1e-2, 1e-4, LeastSquares()]
     return {"filters": filters, "deltas": deltas, "forms": [law, *rivals], "quantity": quantity}
 

@@ -46,12 +46,13 @@ def page(report: Report, *, complete: bool = True, withheld: str = "") -> str:
         parts.append(alarm("Incomplete.", INTERRUPTED))
     parts += [_facts(report), _found(report), _withheld(report, withheld), _parameters(report)]
     drawn = 0
-    for draw in (_residuals, _profiles, _valley, _frontier, _backtest, _laws):
-        made = draw(report)
+    for heading, draw, after in SECTIONS:
+        made, table = draw(report), after(report) if after else ""
+        parts.append(f"<h2>{heading}</h2>" if heading and (made or table) else "")
         if made:
             parts.append(figure(drawn, *made, most=ROWS))
             drawn += 1
-        parts.append(AFTER[draw](report) if draw in AFTER else "")
+        parts.append(table)
     parts += [_predictions(report), _choices(report), _checklist(report)]
     parts.append(listed("Notes", [typed(note) for note in (*report.fit.runs.notes, *report.notes)]))
     return whole(f"Scaling law of {_name(report)}", parts, style=STYLE)
@@ -535,8 +536,12 @@ def _two(value: float) -> str:
     return f"{value:.2g}"
 
 
-AFTER: dict[Callable[[Report], Any], Callable[[Report], str]] = {
-    _frontier: _frontier_table,
-    _backtest: _backtest_table,
-    _laws: _laws_table,
-}
+#: Heading, figure, and the table that follows it.
+SECTIONS: tuple[tuple[str, Callable[[Report], Drawn | None], Callable[[Report], str] | None], ...] = (
+    ("How closely the law follows its rows", _residuals, None),
+    ("What the runs determine", _profiles, None),
+    ("", _valley, None),
+    ("Compute-optimal sizes", _frontier, _frontier_table),
+    ("Beyond a budget", _backtest, _backtest_table),
+    ("Other laws", _laws, _laws_table),
+)

@@ -61,7 +61,7 @@ class Checklist:
     """Answers in words, one for each question in ``QUESTIONS``; None where nobody answered yet.
 
     What the table of runs knows (what P counts, the tokenizer, whether points are annealed, compute that was set to 6 N P, a
-    back-test) need not be answered again; an answer given here goes before it.
+    back-test) need not be answered again; an answer given here goes before it, unless it is "not stated".
 
     >>> about = Checklist(parameters="non-embedding", seeds="1")
     >>> len(about.missing({}))
@@ -137,9 +137,14 @@ class Checklist:
 
     def answers(self, known: Mapping[str, str]) -> dict[str, str]:
         """Every answer there is, by question; ``known``: what the table and the report know."""
-        given = {key: getattr(self, key) for key in QUESTIONS}
-        return {key: value.strip() if value and value.strip() else known[key]
-                for key, value in given.items() if (value and value.strip()) or key in known}  # fmt: skip
+        found = {}
+        for key in QUESTIONS:
+            given = (getattr(self, key) or "").strip()
+            if key in known and given in ("", NOT_STATED):
+                found[key] = known[key]
+            elif given:
+                found[key] = given
+        return found
 
     def missing(self, known: Mapping[str, str]) -> tuple[str, ...]:
         """The questions that neither this checklist nor ``known`` answers."""
