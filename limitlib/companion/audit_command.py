@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limitlib.companion.paths import CompanionError, UsageError, write_atomic
+from limitlib.companion.terminal import Teller, places, seed
 
 DESCRIPTION = """Read a network from disk and say, block by block, what it may do at most and what it does at the data.
 
@@ -71,13 +70,6 @@ def shell(text: str) -> float | str | None:
     return radius
 
 
-def seed(text: str) -> int:
-    """A whole number >= 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
-
-
 def positions(text: str) -> list[int]:
     """Positions from words like 0-5 or 0,3,7-9."""
     found: list[int] = []
@@ -89,33 +81,9 @@ def positions(text: str) -> list[int]:
     return found
 
 
-class Teller:
-    """Progress on the error stream: one line rewritten on a terminal, a line for each step elsewhere."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.last = ""
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        line = f"  {time.monotonic() - self.began:6.1f} s  {what}" + (f"  {done}/{total}" if total > 1 else "")
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{line[:110]}", end="", file=sys.stderr, flush=True)
-        elif what != self.last:
-            print(line, file=sys.stderr, flush=True)
-        self.last = what
-
-    def close(self) -> None:
-        if self.last and sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 def audit(options: argparse.Namespace) -> int:
     """Run the audit; write what was asked for, whole or, after an interruption, as far as it came."""
-    for given in (options.json, options.html):
-        if given and given != "-" and not Path(given).resolve().parent.is_dir():
-            raise UsageError(f"the folder of {given} does not exist; make it first")
-        if given and given != "-":
-            writable(Path(given))
+    places(options.json, options.html)
     if options.text and options.input:
         raise UsageError("--text and --input are two answers to one question; give one of them")
     if not Path(options.network).exists():
@@ -153,17 +121,6 @@ def audit(options: argparse.Namespace) -> int:
     if code:
         print(f"interrupted: {len(report.rows)} of {len(report.settings['blocks'])} rows were finished", file=sys.stderr)
     return code
-
-
-def writable(path: Path) -> None:
-    """UsageError now, not after the work, where a file cannot be written."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror}); name a file in a folder that you may write to") from None
 
 
 def read_inputs(options: argparse.Namespace) -> tuple[str | None, np.ndarray | None]:

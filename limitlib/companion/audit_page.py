@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import html
-import io
 import math
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from limitlib.audit.report import COLUMNS, AuditReport, short
 from limitlib.companion.figures import PALETTE, direct_label, new_figure
-from limitlib.companion.notebook import columns
+from limitlib.companion.page import WIDTH, alarm, defined, figure, grid, listed, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,56 +19,21 @@ if TYPE_CHECKING:
 INTERRUPTED = (
     "The audit was interrupted: rows or columns are missing, and nothing below speaks for the blocks that are not listed."
 )
-WIDTH = 5.2  # inches: narrow, so that the words stay readable when the figure is as wide as a phone
-
-STYLE = """
-:root{--ink:#1a1a1a;--soft:#4d4d4d;--page:#fff;--line:#d0d0d0;--band:#f4f6f8;--accent:#005a8f}
-@media(prefers-color-scheme:dark){:root{--ink:#e8e8e8;--soft:#b9b9b9;--page:#16181b;--line:#3d4248;--band:#202429;--accent:#6db9e8}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:1rem/1.55 system-ui,sans-serif}
-main{max-width:56rem;margin:0 auto;padding:1.5rem 1rem 4rem}
-h1{font-size:1.6rem;overflow-wrap:anywhere;line-height:1.25;margin:.2rem 0 1rem}h2{font-size:1.2rem;margin:2.4rem 0 .6rem}
-p,li,dd{max-width:44rem}a{color:var(--accent)}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;margin:0}
-dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-@media(max-width:34rem){dl{grid-template-columns:1fr}dt{margin-top:.5rem}}
-figure{margin:1.2rem 0;max-width:44rem}
-.card{background:#fff;border:1px solid var(--line);border-radius:6px;padding:.4rem}
-.card svg{display:block;width:100%;height:auto}
-figcaption{color:var(--soft);margin:.4rem 0}
-.scroll{overflow-x:auto;border:1px solid var(--line);border-radius:6px;margin:.6rem 0}
-.scroll:focus-visible{outline:3px solid var(--accent)}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--page)}
-thead th{background:var(--band);vertical-align:bottom}thead th:first-child{background:var(--band)}
-.kind{display:block;font-weight:400;font-size:.8rem;color:var(--soft)}
-.alarm{border:2px solid #b3261e;border-radius:6px;padding:.6rem .9rem}
-details{margin:.4rem 0}summary{cursor:pointer;color:var(--accent)}code{overflow-wrap:anywhere}
-"""
-
 
 def page(report: AuditReport) -> str:
     """The whole page as HTML. It states the domain, the methods and what every column is; figures carry words and data."""
-    name = html.escape(str(report.network["name"]))
-    parts = [f"<h1>Audit of {name}</h1>"]
+    parts = []
     if not report.complete:
-        parts.append(f'<p class="alarm" role="status"><strong>Incomplete.</strong> {INTERRUPTED}</p>')
+        parts.append(alarm("Incomplete.", INTERRUPTED))
     parts += [_facts(report), _findings(report)]
     drawn = [draw for draw in (_gains, _composed, _states, _condensing) if len(report.rows) > 0]
     for i, draw in enumerate(drawn):
         made = draw(report)
         if made:
-            parts.append(_figure(i, *made))
-    parts += [_table(report), _sources(report), _legend(report), _list("How the numbers are made", report.methods)]
-    parts.append(_list("Notes", report.notes))
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>Audit of {name}</title>'
-        f"<style>{STYLE}</style></head><body><main>\n" + "\n".join(p for p in parts if p) + "\n</main></body></html>\n"
-    )
+            parts.append(figure(i, *made))
+    parts += [_table(report), _sources(report), _legend(report), listed("How the numbers are made", report.methods)]
+    parts.append(listed("Notes", report.notes))
+    return whole(f"Audit of {report.network['name']}", parts)
 
 
 # ------------------------------------------------------------------------------------------------------------------- words
@@ -91,7 +54,7 @@ def _facts(report: AuditReport) -> str:
         ),
         ("seed", str(s["seed"])),
     ]
-    return "<dl>" + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in rows) + "</dl>"
+    return defined(rows)
 
 
 def span(values: Sequence[float]) -> str:
@@ -136,13 +99,7 @@ def _findings(report: AuditReport) -> str:
         said.append(
             f"The effective rank of the states {way}: from {short(ranks[0])} after the first block to {short(ranks[-1])}."
         )
-    return _list("What was found", said)
-
-
-def _list(title: str, items: Sequence[str]) -> str:
-    if not items:
-        return ""
-    return f"<h2>{html.escape(title)}</h2><ul>" + "".join(f"<li>{html.escape(i)}</li>" for i in items) + "</ul>"
+    return listed("What was found", said)
 
 
 def _table(report: AuditReport) -> str:
@@ -150,14 +107,8 @@ def _table(report: AuditReport) -> str:
         return ""
     head, body = report.cells()
     kinds = {label: kind for label, kind, _ in COLUMNS.values()}
-    top = "".join(f'<th scope="col">{html.escape(h)}<span class="kind">{kinds.get(h, "")}</span></th>' for h in head)
-    lines = ""
-    for row in body:
-        cells = "".join(f"<td>{html.escape(c)}</td>" for c in row[1:])
-        lines += f'<tr><th scope="row">{html.escape(row[0])}</th>{cells}</tr>'
     return ("<h2>Block by block</h2><p>Means over the points for local and rms, medians for the composed maps.</p>"
-            '<div class="scroll" role="region" aria-label="Table of the blocks" tabindex="0"><table><thead><tr>'
-            f"{top}</tr></thead><tbody>{lines}</tbody></table></div>")  # fmt: skip
+            + grid("Table of the blocks", head, body, kinds))  # fmt: skip
 
 
 def _sources(report: AuditReport) -> str:
@@ -183,32 +134,6 @@ def _legend(report: AuditReport) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------- figures
-
-
-def _figure(number: int, fig: Any, caption: str, alt: str, data: Mapping[str, Sequence]) -> str:
-    stream = io.BytesIO()
-    fig.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = stream.getvalue().decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    # Several drawings share this page: their inner names must not meet.
-    svg = re.sub(r'\bid="', f'id="f{number}-', svg)
-    svg = re.sub(r'(xlink:href="|url\()#', rf"\g<1>#f{number}-", svg)
-    label = html.escape(alt, quote=True)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    table = columns(data)
-    head = "".join(f'<th scope="col">{html.escape(k)}</th>' for k in table)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in row) + "</tr>"
-                   for row in zip(*table.values(), strict=True))  # fmt: skip
-    return (
-        f'<figure><div class="card">{svg}</div><figcaption>{html.escape(caption)}</figcaption><details><summary>The data of '
-        f'this figure</summary><div class="scroll" role="region" aria-label="Data of figure {number + 1}" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details></figure>"
-    )
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else short(value)
 
 
 def _at(report: AuditReport) -> np.ndarray:

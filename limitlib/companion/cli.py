@@ -1,4 +1,7 @@
-"""The command line: ``limitlib run | html | ledger | data | audit``. Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted."""
+"""The command line: ``limitlib run | html | ledger | data | audit | fit``.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limitlib import __version__
-from limitlib.companion import audit_command
+from limitlib.companion import audit_command, fit_command
 from limitlib.companion.paths import CompanionError, UsageError
 
 EXAMPLES = """examples:
@@ -25,6 +28,7 @@ EXAMPLES = """examples:
   limitlib ledger --differing         the numbers that are not what they must be
   limitlib data fetch                 download every registered data set into the cache
   limitlib audit FOLDER --html a.html Lipschitz bounds and layer-by-layer measures of a network on this machine
+  limitlib fit runs.csv --N tokens --P params    a scaling law of training runs, with evidence and warnings
 """
 
 
@@ -170,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
         prog="limitlib", formatter_class=shape, epilog=EXAMPLES, description="The limit theory of foundation models, executable"
     )
     top.add_argument("--version", action="version", version=f"limitlib {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="run | html | ledger | data | audit")
+    commands = top.add_subparsers(dest="command", required=True, metavar="run | html | ledger | data | audit | fit")
 
     one = commands.add_parser("run", help="run the stale notebooks", epilog=EXAMPLES, formatter_class=shape)
     one.add_argument("notebook", nargs="*", help="a name, number or prefix (default: all)")
@@ -197,12 +201,14 @@ def parser() -> argparse.ArgumentParser:
     four.set_defaults(do=data)
 
     audit_command.add_to(commands)
+    fit_command.add_to(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parser().parse_args(arguments)
+    options.words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return options.do(options)
     except UsageError as error:

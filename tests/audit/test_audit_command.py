@@ -183,8 +183,8 @@ def test_ctrl_c_keeps_what_was_finished(saved, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
-    from limitlib.companion.audit_command import writable
     from limitlib.companion.paths import UsageError
+    from limitlib.companion.terminal import writable
 
     writable(tmp_path / "out.json")
     with pytest.raises(UsageError, match="it is a folder"):

@@ -1,0 +1,278 @@
+"""The checklist, the refusal to print exponents without it, the warnings by name, and the report's words and JSON."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from limitlib.scaling import (
+    NOT_STATED,
+    Checklist,
+    ChecklistError,
+    IncompleteChecklist,
+    LeastSquares,
+    LogHuber,
+    Prediction,
+    Runs,
+    UnknownQuestion,
+    Weighted,
+    compare,
+    law,
+    report,
+    spec_curve,
+)
+from limitlib.scaling import flags as room
+from limitlib.scaling.checklist import QUESTIONS
+from limitlib.scaling.flags import PLAUSIBLE, PLAUSIBLE_COUNT, flags, reach
+from limitlib.scaling.quantities import value_of
+
+TRUE = {"E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.34, "beta": 0.30}
+ANSWERED = Checklist.nothing_stated(parameters="non-embedding")
+
+
+def table(rows=60, noise=0.003, true=TRUE, spread=1.0, **options):
+    rng = np.random.default_rng(5)
+    P = np.exp(np.log(7e8) + spread * rng.uniform(-2.6, 2.6, rows))
+    N = np.exp(np.log(3e10) + spread * rng.uniform(-3.4, 3.4, rows))
+    loss = law("chinchilla").predict(true, P=P, N=N) * np.exp(noise * rng.standard_normal(rows))
+    return Runs.from_arrays(loss, N=N, P=P, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return law("chinchilla").fit(table())
+
+
+@pytest.fixture(scope="module")
+def boot(fitted):
+    return fitted.boot(200, rng=np.random.default_rng(0))
+
+
+def names(found):
+    return {flag.name for flag in found}
+
+
+# --------------------------------------------------------------------------------------------------------------- checklist
+
+
+def test_without_the_checklist_no_exponent_is_printed(fitted):
+    with pytest.raises(IncompleteChecklist, match="exponents are withheld") as caught:
+        report(fitted)
+    assert caught.value.missing[0] == "form_reason" and "flops" not in caught.value.missing  # the table set C = 6 N P
+    assert "Which tokenizer?" in str(caught.value) and NOT_STATED in str(caught.value)
+    with pytest.raises(IncompleteChecklist) as caught:
+        report(fitted, Checklist(**{k: "x" for k in QUESTIONS if k not in ("seeds", "flops")}, seeds="  "))
+    assert caught.value.missing == ("seeds",)
+
+
+def test_not_stated_is_an_answer_and_is_printed(fitted):
+    made = report(fitted, ANSWERED)
+    assert "seeds: not stated" in made.table() and "parameters: non-embedding" in made.table()
+    assert made.to_dict()["checklist"]["seeds"] == NOT_STATED and not made.withheld
+    assert f"{fitted.parameters['alpha']:.5g}" in made.table()
+
+
+def test_a_report_without_exponents_holds_none_anywhere(fitted, boot):
+    rng = np.random.default_rng(0)
+    curve = spec_curve(fitted.runs, deltas=(1e-3, 1e-2), rng=rng, boot=20)
+    made = report(fitted, exponents=False, boot=boot, frontier=fitted.frontier([1e22], boot), specifications=curve)
+    text, data = made.table(), json.loads(made.dumps())
+    assert made.withheld and "withheld" in text and "missing" in text
+    values = [*(v for k, v in fitted.parameters.items() if k != "E"), *boot.interval("alpha"), *boot.interval("beta")]
+    values.append(value_of(fitted, "a"))
+    for value in values:
+        assert f"{value:.4g}" not in text and f"{value:.5g}" not in text
+        assert all(abs(x - value) > 1e-9 * abs(value) for x in numbers(data))
+    assert f"{fitted.parameters['E']:.5g}" in text and data["frontier"]["P"][0] > 0
+
+
+def numbers(data):
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        return [x for v in data for x in numbers(v)]
+    return [data] if isinstance(data, float) else []
+
+
+def test_what_the_table_knows_is_filled_in_and_an_answer_goes_before_it():
+    runs = table(counting="total", tokenizer="=gpt2", annealed=True)
+    made = report(law("chinchilla").fit(runs), Checklist.nothing_stated(tokenizer="llama"))
+    assert made.answers["tokenizer"] == "llama" and made.answers["parameters"] == NOT_STATED
+    bare = report(law("chinchilla").fit(runs), exponents=False)
+    assert bare.answers == {"parameters": "total", "flops": "6 N P", "tokenizer": "gpt2", "schedule": "every point is annealed"}
+    assert bare.facts["reduction"] == "sum over rows" and "60 of 60 runs" in bare.facts["rows"]
+    runs = table(annealed=np.arange(60) < 45)
+    assert report(law("chinchilla").fit(runs), exponents=False).answers["schedule"] == "75% of the points are annealed"
+
+
+def test_a_comparison_answers_how_it_was_validated(fitted):
+    compared = compare(["chinchilla", "kaplan"], fitted.runs, rng=np.random.default_rng(0))
+    made = report(fitted, exponents=False, comparison=compared)
+    assert "held out: 12 rows" in made.answers["validation"] and "kaplan" in made.table()
+
+
+def test_the_template_is_what_from_toml_reads(tmp_path):
+    file = tmp_path / "about.toml"
+    text = Checklist.template({"parameters": "total"})
+    file.write_text(text)
+    assert Checklist.from_toml(file).missing({"parameters": "total"}) == tuple(k for k in QUESTIONS if k != "parameters")
+    file.write_text(text.replace('seeds = ""', "seeds = 3").replace('# parameters = ""', 'parameters = "active"'))
+    read = Checklist.from_toml(file)
+    assert read.seeds == "3" and read.parameters == "active" and read.tuning is None
+    for wrong, error, said in (
+        ('sedes = "1"', UnknownQuestion, "no question 'sedes'"), ("seeds = [1]", ChecklistError, "is no text"),
+        ("seeds = one", ChecklistError, "is not TOML"),
+    ):  # fmt: skip
+        file.write_text(wrong)
+        with pytest.raises(error, match=said):
+            Checklist.from_toml(file)
+    with pytest.raises(TypeError, match="must be an answer in words"):
+        Checklist(seeds=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- warnings
+
+
+def test_a_clean_fit_has_no_warning(fitted, boot):
+    found = names(flags(fitted, None, fitted.identify(), fitted.frontier([1e23], boot)))
+    assert found == set()
+
+
+def test_a_run_that_moves_an_exponent_is_named():
+    runs = table()
+    loss = runs.loss.copy()
+    loss[7] *= 1.25
+    fit = law("chinchilla").fit(Runs.from_arrays(loss, N=runs.N, P=runs.P), LeastSquares())
+    boot = fit.boot(200, rng=np.random.default_rng(0))
+    found = [f for f in flags(fit, boot) if f.name == "influential run"]
+    assert found and all("without run 7," in f.text for f in found)
+    assert "(+" in found[0].text or "(-" in found[0].text
+    assert all("(" not in f.text for f in flags(fit, boot, hide=True) if f.name == "influential run")
+
+
+def test_a_floor_that_the_runs_do_not_show_is_at_the_boundary():
+    runs = table(noise=0.01, true=TRUE | {"E": 1e-9})
+    found = {f.name: f.text for f in flags(law("chinchilla").fit(runs))}
+    assert "E = 0 is the optimum" in found["boundary"]
+
+
+def test_parameters_that_nothing_determines_are_named():
+    N = np.geomspace(1e9, 1e12, 40)
+    runs = Runs.from_arrays(2 + 1e3 * N**-0.3 + 0.001 * np.random.default_rng(0).standard_normal(40), N=N, P=N / 20)
+    fit = law("chinchilla").fit(runs)
+    assert names(flags(fit, None, fit.identify())) & {"not identified", "one-sided"}
+    assert "one ratio" in names(flags(fit))
+
+
+def test_an_exponent_that_nobody_published_is_implausible(fitted):
+    steep = law("chinchilla").fit(table(true={"E": 1.7, "A": 1e12, "B": 1200.0, "alpha": 1.5, "beta": 0.30}))
+    found = [f.text for f in flags(steep) if f.name == "implausible exponent"]
+    assert len(found) == 1 and "alpha = 1.49" in found[0] and "0.037 to 1.01" in found[0] and "22 exponents" in found[0]
+    assert "1.49" not in next(f.text for f in flags(steep, hide=True) if f.name == "implausible exponent")
+
+
+def test_far_extrapolation_is_three_times_the_range_in_logarithms(fitted):
+    C = fitted.runs.C
+    edge = C.min() * (C.max() / C.min()) ** 3
+    assert [reach(fitted.runs.columns, "C", c) for c in (C.max(), edge)] == pytest.approx([1, 3])
+    assert "far extrapolation" not in names(flags(fitted, frontier=fitted.frontier([edge * 0.99])))
+    found = flags(fitted, frontier=fitted.frontier([edge * 1.01, edge * 1e6]))
+    assert [f.name for f in found] == ["far extrapolation"] and f"{edge * 1e6:.3g}" in found[0].text
+    assert "far extrapolation" in names(flags(fitted, predictions=[Prediction({"P": 1e20, "N": 1e11}, 1.8)]))
+
+
+def test_scores_at_chance_are_counted():
+    x = np.linspace(0, 4, 30)
+    score = 0.25 + 0.75 / (1 + np.exp(-(3 * x - 9)))
+    runs = Runs.from_arrays(score, x=x, unit="=accuracy")
+    fit = law("sigmoid", x=("x",), floor=0.25).fit(runs, LeastSquares("raw"))
+    found = [f.text for f in flags(fit, chance=0.25) if f.name == "chance"]
+    near = int((np.abs(score - 0.25) <= 0.015).sum())
+    assert found and found[0].startswith(f"{near} of 30 scores")
+    assert report(fit, ANSWERED, chance=0.25).quality.unit == "loss"
+
+
+def test_few_runs_and_unannealed_points_are_named():
+    runs = table(rows=12, annealed=np.arange(12) < 6)
+    assert {"few runs", "unannealed"} <= names(flags(law("chinchilla").fit(runs)))
+
+
+def test_disagreeing_starts_and_missed_optima_are_named(fitted):
+    from dataclasses import replace
+
+    poor = replace(fitted, certificate=replace(fitted.certificate, share_agreeing=0.05, converged=False))
+    assert names(flags(poor)) == {"starts disagree", "not converged"}
+    assert "NOT certified" in report(poor, ANSWERED).facts["optimum"]
+
+
+def test_the_plausible_ranges_are_those_of_the_published_table():
+    """Recomputed from the registered data set, as the comment at the constants says."""
+    from limitlib.companion import datasets
+
+    if not datasets.available("scaling-exponents"):
+        pytest.skip("the data set scaling-exponents is not here")
+    variables = {"Parameters": "P", "Data": "N", "Compute": "C"}
+    found = {"P": [], "N": [], "C": []}
+    file = next(f for f in datasets.fetch("scaling-exponents") if f.suffix == ".csv")
+    with open(file, newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        if row["Dependent Variable"] != "Loss" or not row["Loss"].startswith("Cross-entropy"):
+            continue
+        for k in "12":
+            variable = variables.get(row[f"Scaling Variable {k}"])
+            if variable and row[f"Exponent {k}"]:
+                found[variable].append(float(row[f"Exponent {k}"]))
+    assert len(rows) == 137 and len({r["Paper"] for r in rows}) == 24
+    assert {k: (min(v), max(v)) for k, v in found.items()} == PLAUSIBLE
+    assert {k: len(v) for k, v in found.items()} == PLAUSIBLE_COUNT
+
+
+# ------------------------------------------------------------------------------------------------------------------ report
+
+
+def test_the_report_has_every_part_in_words_and_in_json(fitted, boot):
+    made = report(
+        fitted, ANSWERED, boot=boot, frontier=fitted.frontier([1e22, 1e24], boot), notes=["a note"],
+        predictions=[Prediction({"P": 7e9, "N": 1e12}, 2.0, (1.9, 2.1), "calibrated")],
+        specifications=spec_curve(fitted.runs, deltas=(1e-3, 1e-2), rng=np.random.default_rng(0), boot=20),
+    )  # fmt: skip
+    text, data = made.table(), json.loads(made.dumps())
+    for words in ("Optimum", "Parameters", "What the runs determine", "Fit quality", "frontier", "Predictions", "Other choices",
+                  "Warnings", "a note", "P=7e+09, N=1e+12", "calibrated", "bounded", "starts end there"):  # fmt: skip
+        assert words in text, words
+    assert data["parameters"][3]["name"] == "alpha" and data["parameters"][3]["value"] == fitted.parameters["alpha"]
+    assert data["parameters"][3]["bootstrap"] == list(boot.interval("alpha")) and data["bootstrap"]["resamples"] == 200
+    assert data["certificate"]["value"] == fitted.value and data["frontier"]["P_interval"][0][0] < data["frontier"]["P"][0]
+    assert data["specifications"]["quantity"] == "a" and data["missing"] == []
+
+
+def test_quality_is_that_of_the_weighted_residuals():
+    weight = np.linspace(0, 2, 60)
+    runs = table(weight=weight)
+    fit = law("chinchilla").fit(runs, LeastSquares())
+    y, q = np.log(runs.loss), report(fit, ANSWERED).quality
+    mean = np.average(y, weights=weight)
+    assert q.explained == pytest.approx(1 - weight @ fit.residuals**2 / (weight @ (y - mean) ** 2))
+    assert q.rms == pytest.approx(np.sqrt(np.average(fit.residuals**2, weights=weight)))
+    assert abs(fit.residuals[q.largest_row]) == q.largest
+
+
+def test_weights_by_name_and_a_gauge_stand_in_the_report():
+    runs = Runs.from_arrays(table().loss, N=table().N, P=table().P, w=np.ones(60))
+    fit = law("chinchilla").fit(runs, Weighted(LogHuber(), "w"))
+    assert report(fit, ANSWERED).facts["weights"] == "w"
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(3), 40)
+    runs = Runs.from_arrays(2 + np.exp(shares @ [0.3, -0.2, 0.1]), a=shares[:, 0], b=shares[:, 1], c=shares[:, 2])
+    made = report(law("mixing-exponential", domains=["a", "b", "c"]).fit(runs), ANSWERED, identify=False)
+    assert "k = 1 here" in made.facts["gauge"] and all(p["name"] != "a" for p in made.parameters)
+
+
+def test_arguments_of_a_wrong_kind_are_refused(fitted):
+    with pytest.raises(TypeError, match="must be a fit"):
+        report(fitted.parameters)
+    with pytest.raises(TypeError, match="must be a Checklist"):
+        report(fitted, {"seeds": "1"})
+    assert room.FAR == 3
