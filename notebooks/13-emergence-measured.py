@@ -34,8 +34,8 @@ if "get_ipython" not in globals():
     profile = os.environ.get("LIMITLIB_PROFILE", profile)
 ALL = ("powers", "powers, no floor", "schedule")
 P = companion.profile(
-    profile, smoke=dict(draws=199, resamples=99, sizes=ALL[:2], steps=ALL[2:], first=(1,), by=("PCs",)),
-    cpu=dict(draws=1999, resamples=999, sizes=ALL, steps=ALL, first=(0, 1), by=("PCs", "FLOPs")),
+    profile, smoke=dict(draws=199, resamples=99, sizes=ALL[:2], steps=ALL[2:], first=(1,)),
+    cpu=dict(draws=1999, resamples=999, sizes=ALL, steps=ALL, first=(0, 1)),
 )  # fmt: skip
 COLORS = dict(zip(("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"),
                   ("black", "sky", "orange", "green", "purple", "vermillion", "blue", "#7a3b00"), strict=True))  # fmt: skip
@@ -583,7 +583,7 @@ for number, (task, name) in enumerate(TASKS.items()):
         fit = laws[task, by] = sigmoid_law(x[train], y[train])
         guess, row = fit.predict(x[test]), {"task": name, "by": by, "models": int(test.sum())}
         row |= {"rms": float(np.sqrt(np.mean((guess - y[test]) ** 2))), "bias": float(np.mean(guess - y[test]))}
-        if by in P["by"]:
+        if by != "size":
             family = merged["Model Family"][train]
             low, high = fit.intervals(x[test], family, level=0.9, draws=P["resamples"], rng=generator())
             row |= {"covered": int(((low <= y[test]) & (y[test] <= high)).sum()), "width": float(np.median(high - low))}
@@ -606,7 +606,7 @@ for row in table[table["by"] == "PCs"].itertuples():
 measured("M3.wins_flops", int((rms["PCs"] < rms["FLOPs"]).sum()), "d")
 measured("M3.wins_size", int((rms["PCs"] < rms["size"]).sum()), "d")
 measured("M3.wins_both", int((rms["PCs"] < rms[["FLOPs", "size"]].min(axis=1)).sum()), "d")
-for by in P["by"]:
+for by in ("PCs", "FLOPs"):
     part = table[table["by"] == by]
     measured(f"M3.coverage_{by.lower()}", float(part["covered"].sum() / part["models"].sum()), ".2f")
     measured(f"M3.coverage_{by.lower()}_met", bool(part["covered"].sum() >= 0.8 * part["models"].sum()), "")
