@@ -16,8 +16,10 @@ from limitlib.scaling.checklist import (
     UnknownQuestion,
 )
 from limitlib.scaling.comparison import (
+    ComparedLaw,
     Comparison,
     SpecCurve,
+    Specification,
     compare,
     spec_curve,
 )
@@ -143,6 +145,7 @@ from limitlib.scaling.quantities import (
 from limitlib.scaling.reporting import (
     Flag,
     Prediction,
+    Quality,
     Report,
     report,
 )
@@ -192,6 +195,7 @@ __all__ = [
     "ChecklistError",
     "CheckpointsAsRuns",
     "ChinchillaLaw",
+    "ComparedLaw",
     "Comparison",
     "Curve",
     "Emergence",
@@ -224,6 +228,7 @@ __all__ = [
     "Prediction",
     "Profile",
     "Profiles",
+    "Quality",
     "Report",
     "Runs",
     "RunsError",
@@ -233,6 +238,7 @@ __all__ = [
     "SinglePowerLaw",
     "Source",
     "SpecCurve",
+    "Specification",
     "UnknownColumn",
     "UnknownQuestion",
     "UnparsableFlag",

@@ -37,13 +37,13 @@ HUBER = ("quasi-AIC: the likelihood of independent errors with density proportio
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ComparedLaw:
     """One law in a comparison. kind: estimates.
 
     fit: to the rows below the budget. errors: (m,) held-out ln L - ln L^ (L - L^ for objectives on the raw scale). score:
-    median or root mean square of |errors|; interval: of the score, by resampling held-out runs, or None. difference: score
-    minus the best law's; difference_interval: of that, resampled in pairs; tied: the interval covers 0 (True for the best
-    itself). aic: of the fit to all rows, or None where it would mean nothing.
+    median or root mean square of the absolute errors; interval: of the score, by resampling held-out runs, or None.
+    difference: score minus the best law's; difference_interval: of that, resampled in pairs; tied: the interval covers 0 (True
+    for the best itself). aic: of the fit to all rows, or None where it would mean nothing.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Comparison:
     aic_basis: for which errors the AIC has meaning, or why there is none. failed: laws that could not be fitted, and why.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ComparedLaw, ...]
     score: str
     unit: str
     split: str
@@ -78,7 +78,7 @@ class Comparison:
     kind: str = "estimate"
 
     @property
-    def best(self) -> Entry:
+    def best(self) -> ComparedLaw:
         return self.entries[0]
 
     @property
@@ -237,7 +237,7 @@ def _split(runs: Runs, holdout: float | str, by: str) -> tuple[Runs, Runs, str, 
 def _ranked(
     named: Mapping[str, Law], fits: Mapping[str, Fit], errors: Mapping[str, Array], aics: Mapping[str, float | None],
     above: Runs, score: str, rng: np.random.Generator, n: int, level: float,
-) -> tuple[Entry, ...]:  # fmt: skip
+) -> tuple[ComparedLaw, ...]:  # fmt: skip
     _, codes = np.unique(above.run, return_inverse=True)
     clusters = int(codes.max()) + 1
     sizes = {name: np.abs(e) for name, e in errors.items()}
@@ -257,7 +257,7 @@ def _ranked(
             with np.errstate(invalid="ignore"):
                 between = quantiles(drawn[name] - drawn[order[0]], level) if np.isfinite(once[name]) else (np.inf, np.inf)
         tied = name == order[0] or (between is None and bool(np.isfinite(gap))) or (between is not None and between[0] <= 0)
-        found.append(Entry(
+        found.append(ComparedLaw(
             name, named[name], fits[name], errors[name], once[name], quantiles(drawn[name], level) if drawn else None, gap,
             between, tied, aics.get(name),
         ))  # fmt: skip
@@ -314,7 +314,7 @@ def aic_of(value: float, rows: int, parameters: int, objective: Base) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Spec:
+class Specification:
     """One way to do it. value: the quantity, or nan with the reason in ``problem``; fit: None then."""
 
     filter: str
@@ -340,8 +340,8 @@ class SpecCurve:
     """
 
     quantity: str
-    specs: tuple[Spec, ...]
-    base: Spec
+    specs: tuple[Specification, ...]
+    base: Specification
     standard_error: float
     moves: Mapping[str, float]
     kind: str = "estimate"
@@ -394,9 +394,9 @@ def spec_curve(
 
     filters: conditions such as ``"C < 1e21"``, None for all rows; or a mapping from names. deltas: of ``LogHuber``, or
     objectives. forms: names or laws. counting: {"total": "P", "non-embedding": "P_body"}, the column that takes the place of P;
-    C stays as the table has it. quantity: "a", a parameter, or a function of the fit
-    (:func:`limitlib.scaling.quantities.draws_of`). The first entry of each is the base, whose standard error comes from
-    ``boot`` resamples of its runs.
+    C stays as the table has it. quantity: "a", the exponent of the compute-optimal size (``beta / (alpha + beta)`` for the
+    chinchilla form), a parameter's name, or a function of the fit that returns a number. The first entry of each is the base,
+    whose standard error comes from ``boot`` resamples of its runs.
 
     A combination that cannot be fitted keeps its place with the reason. Raises ValueError if the base cannot be.
     """
@@ -412,7 +412,7 @@ def spec_curve(
     for name, column in counts.items():
         if counting is not None and column not in runs.columns:
             raise ValueError(f"counting[{name!r}]={column!r} is no column of the runs; there are: {', '.join(runs.columns)}")
-    specs: list[Spec] = []
+    specs: list[Specification] = []
     parts: dict[str, Runs | str] = {}
     for name, condition in kept.items():
         try:
@@ -434,18 +434,18 @@ def spec_curve(
 
 def _one(
     part: Runs | str, choices: tuple[str, str, str, str], objective: Objective, shape: Law, column: str, quantity: Quantity
-) -> Spec:
+) -> Specification:
     if isinstance(part, str):
-        return Spec(*choices, np.nan, 0, None, part)
+        return Specification(*choices, np.nan, 0, None, part)
     table = part if column == "P" else replace(part, columns={**part.columns, "P": part.columns[column]})
     try:
         found = shape.fit(table, objective)
-        return Spec(*choices, value_of(found, quantity), len(table), found)
+        return Specification(*choices, value_of(found, quantity), len(table), found)
     except ValueError as error:
-        return Spec(*choices, np.nan, len(table), None, str(error))
+        return Specification(*choices, np.nan, len(table), None, str(error))
 
 
-def _moves(specs: Sequence[Spec]) -> dict[str, float]:
+def _moves(specs: Sequence[Specification]) -> dict[str, float]:
     found = {}
     for kind in ("filter", "objective", "form", "counting"):
         groups: dict[tuple[str, ...], list[float]] = {}

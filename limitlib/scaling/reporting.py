@@ -182,10 +182,7 @@ class Report:
         if self.frontier is not None:
             found["frontier"] = {k: v for k, v in vars(self.frontier).items() if not (self.withheld and "exponent" in k)}
         if self.backtest is not None:
-            found["backtest"] = {
-                "cuts": self.backtest.cuts, "by": self.backtest.by, "level": self.backtest.level, "notes": self.backtest.notes,
-                "scores": {k: vars(s) for k, s in self.backtest.scores.items()},
-            }  # fmt: skip
+            found["backtest"] = self.backtest.summary()
         if self.comparison is not None:
             found["comparison"] = self.comparison.to_dict()
         if self.specifications is not None and not self.withheld:

@@ -98,12 +98,13 @@ def numbers(data):
 def test_what_the_table_knows_is_filled_in_and_an_answer_goes_before_it():
     runs = table(counting="total", tokenizer="=gpt2", annealed=True)
     made = report(law("chinchilla").fit(runs), Checklist.nothing_stated(tokenizer="llama"))
-    assert made.answers["tokenizer"] == "llama" and made.answers["parameters"] == NOT_STATED
+    assert made.answers["tokenizer"] == "llama" and made.answers["parameters"] == "total"
+    assert made.answers["seeds"] == NOT_STATED
     bare = report(law("chinchilla").fit(runs), exponents=False)
     assert bare.answers == {"parameters": "total", "flops": "6 N P", "tokenizer": "gpt2", "schedule": "every point is annealed"}
     assert bare.facts["reduction"] == "sum over rows" and "60 of 60 runs" in bare.facts["rows"]
     runs = table(annealed=np.arange(60) < 45)
-    assert report(law("chinchilla").fit(runs), exponents=False).answers["schedule"] == "75% of the points are annealed"
+    assert report(law("chinchilla").fit(runs), exponents=False).answers["schedule"] == "75 % of the points are annealed"
 
 
 def test_a_comparison_answers_how_it_was_validated(fitted):
