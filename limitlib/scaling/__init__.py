@@ -152,6 +152,7 @@ from limitlib.scaling.reporting import (
 from limitlib.scaling.runs import (
     Runs,
 )
+from limitlib.scaling.solver import Surface
 from limitlib.scaling.sources import (
     Source,
 )
@@ -179,6 +180,7 @@ __all__ = [
     "MUENNIGHOFF",
     "NOT_STATED",
     "PF_DAY",
+    "AdditiveLaw",
     "Allocation",
     "AllocationConstants",
     "AllocationFit",
@@ -207,6 +209,7 @@ __all__ = [
     "Fit",
     "FitFrontier",
     "Flag",
+    "FormulaLaw",
     "FrontierLine",
     "HeldOut",
     "Identifiability",
@@ -224,6 +227,7 @@ __all__ = [
     "NonPositiveLoss",
     "NonPositiveVariable",
     "OneCurve",
+    "Parameter",
     "Pivot",
     "Prediction",
     "Profile",
@@ -239,6 +243,8 @@ __all__ = [
     "Source",
     "SpecCurve",
     "Specification",
+    "Surface",
+    "Term",
     "UnknownColumn",
     "UnknownQuestion",
     "UnparsableFlag",

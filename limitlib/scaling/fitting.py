@@ -144,13 +144,13 @@ class Fit:
         return first.least(second)
 
     def identify(self, *, level: float = 0.95) -> Identifiability:
-        """What the runs determine and what they do not: see :func:`limitlib.scaling.profiles.identify`."""
+        """What the runs determine and what they do not: see ``limitlib.scaling.profiles.identify``."""
         from limitlib.scaling.profiles import identify
 
         return identify(self, level=level)
 
     def frontier(self, C: ArrayLike, boot: Bootstrap | None = None, *, level: float = 0.95) -> FitFrontier:
-        """Compute-optimal P and N at budgets C: see :func:`limitlib.scaling.frontier.frontier`."""
+        """Compute-optimal P and N at budgets C: see ``limitlib.scaling.frontier.frontier``."""
         from limitlib.scaling.frontier import frontier
 
         return frontier(self, C, boot, level=level)
@@ -189,7 +189,7 @@ class Bootstrap:
         return {name: self.interval(name) for name in self.parameters}
 
     def predict(self, **columns: ArrayLike) -> Array:
-        """Losses (B, *shape) under every resample."""
+        """Losses under every resample: (B,) and then the columns' broadcast shape."""
         return self.fit._predict(self.theta, columns)
 
 
@@ -239,7 +239,7 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
 
     objective: by default ``LogHuber(1e-3)``. where: a condition that rows must meet, like ``"C < 1e21"``. starts: how many
     independent starting points are followed to their minima; the best is the fit. A term that vanishes is set to 0 and named in
-    ``certificate.boundary``. Raises the named errors of :mod:`limitlib.scaling.errors` for tables that cannot be fitted.
+    ``certificate.boundary``. Raises the named errors of ``limitlib.scaling.errors`` for tables that cannot be fitted.
     """
     if not isinstance(law, Law):
         raise TypeError(f'law={law!r} must be a law, for instance law("chinchilla")')

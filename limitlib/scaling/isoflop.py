@@ -70,7 +70,7 @@ def approach_1(
     *What it does not know.* A checkpoint before the end of its schedule is unannealed: its loss is higher than that of a run
     planned for that budget, by an amount that depends on the schedule, and the envelope compares such losses. With finitely
     many sizes the exponent is too small even on exact curves, by the factor 1 - 1/m^2 for m whole geometric steps
-    (:func:`limitlib.scaling.isoflop_bias.approach_1_bias`). Where the smallest or largest size wins, the optimum may lie
+    (:func:`limitlib.scaling.approach_1_bias`). Where the smallest or largest size wins, the optimum may lie
     beyond the sizes trained; the notes say how often.
 
     Raises ValueError or TypeError for bad columns, a word that is not known, or an envelope with one size only.
@@ -255,7 +255,7 @@ def approach_2(
 
     *Bias.* No interval here contains the bias of the parabola itself: on a centred grid of half width h (natural logarithm) it
     is about (alpha - beta) h^2 / 10 in ln P, and it moves the exponent when the grids' offset drifts with the budget
-    (:func:`limitlib.scaling.isoflop_bias.approach_2_bias`).
+    (:func:`limitlib.scaling.approach_2_bias`).
 
     Raises ValueError when fewer than two budgets are usable, naming the problems, or for arguments out of range.
     """

@@ -151,7 +151,7 @@ class Law:
         return np.asarray(self.losses(self.internal(parameters, origin)[None], origin, columns)[0])
 
     def losses(self, theta: Array, means: Mapping[str, float], columns: Mapping[str, ArrayLike]) -> Array:
-        """Losses (B, *shape) of internal parameters (B, p), centred at ``means``, at columns that broadcast to ``shape``."""
+        """Losses, (B,) and then the columns' broadcast shape, of internal parameters (B, p) centred at ``means``."""
         given = {v: checks.real_array(v, columns[v]) for v in self.variables if v in columns}
         try:
             shape = np.broadcast_shapes(*[a.shape for a in given.values()])

@@ -283,8 +283,10 @@ class Runs:
     def where(self, condition: str) -> Runs:
         """The rows that meet a condition such as ``"C < 1e21 and P >= 1e8"`` (noted).
 
-        Names: the columns, loss, weight, annealed, run (``run == 'a'``); with numbers, quoted words, comparisons, + - * / **,
-        and, or, not, brackets. Raises BadCondition naming the token that is not understood, UnknownColumn, EmptyTable.
+        Names: the columns, loss, weight, annealed, run (``run == 'a'``); with numbers, quoted words, comparisons,
+        ``+ - * / **``, and, or, not, brackets. Raises BadCondition naming the token that is not understood, UnknownColumn,
+        EmptyTable.
+
         """
 
         def column(name: str) -> NDArray[Any]:
