@@ -286,7 +286,6 @@ class Runs:
         Names: the columns, loss, weight, annealed, run (``run == 'a'``); with numbers, quoted words, comparisons,
         ``+ - * / **``, and, or, not, brackets. Raises BadCondition naming the token that is not understood, UnknownColumn,
         EmptyTable.
-
         """
 
         def column(name: str) -> NDArray[Any]:
