@@ -32,7 +32,7 @@ ROWS = 300
 
 STYLE = """
 .flag{border-left:4px solid #b35c00;background:var(--band);border-radius:4px;padding:.5rem .9rem;margin:.5rem 0;max-width:44rem}
-pre{background:var(--band);border-radius:6px;padding:.7rem .9rem;overflow-x:auto;font-size:.85rem}
+pre{background:var(--band);border-radius:6px;padding:.7rem .9rem;white-space:pre-wrap;font-size:.85rem;max-width:44rem}
 tbody th{font-weight:600}
 """
 
@@ -246,7 +246,17 @@ def _along(report: Report) -> str:
     usable = [
         v for v in ("C", *law.variables) if v in runs.columns and (runs.columns[v] > 0).all() and np.ptp(runs.columns[v]) > 0
     ]
-    return usable[0] if usable else law.variables[0]
+    if "C" in usable or not usable:
+        return "C" if usable else law.variables[0]
+    return max(usable, key=lambda v: len(np.unique(runs.columns[v])))
+
+
+def _groups(x: np.ndarray) -> list[np.ndarray]:
+    """Row numbers in up to ten groups along x: one for each value where there are few, equal ones otherwise."""
+    values, which = np.unique(x, return_inverse=True)
+    if len(values) <= 12:
+        return [np.flatnonzero(which == k) for k in range(len(values))]
+    return [part for part in np.array_split(np.argsort(x, kind="stable"), max(1, min(10, len(x) // 8))) if part.size]
 
 
 def _residuals(report: Report) -> Drawn:
@@ -258,7 +268,7 @@ def _residuals(report: Report) -> Drawn:
     ax.plot(x[seen], r[seen], color=PALETTE["blue"], marker="o", linestyle="", markersize=3, alpha=0.55)
     ax.axhline(0, color=PALETTE["black"], linewidth=0.9, linestyle="--")
     middles = []
-    for part in np.array_split(np.argsort(x, kind="stable"), max(1, min(10, len(x) // 8))):
+    for part in _groups(x):
         middles.append((float(np.median(x[part])), float(np.median(r[part]))))
     mx, my = np.array(middles).T
     ax.plot(mx, my, color=PALETTE["vermillion"], marker="s", linestyle="-")
@@ -273,7 +283,7 @@ def _residuals(report: Report) -> Drawn:
         f"{_two(worst)}{unit}"
     )
     caption = (
-        f"Residuals against {along}: dots are rows, squares medians of {len(mx)} equal groups. A trend may mean a wrong form."
+        f"Residuals against {along}: dots are rows, squares medians of {len(mx)} groups. A trend may mean a wrong form."
     )
     alt = f"Residuals of {len(x)} rows against {along}; medians of {len(mx)} groups stray from 0 by up to {_two(worst)}{unit}."
     return fig, caption, alt, {along: x, "loss": fit.runs.loss, "residual" + (", %" if log else ""): r}
@@ -325,7 +335,7 @@ def _profiles(report: Report) -> Drawn | None:
         data["rise over threshold"] += heights.tolist()
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
-    fig.supylabel("rise of the objective over its threshold", fontsize=9)
+    fig.supylabel("rise / threshold" if len(shown) <= 2 else "rise of the objective over its threshold", fontsize=9)
     bounded = sum(p.shape == "bounded" for p in shown)
     of = "the parameter" if len(shown) == 1 else f"{bounded} of {len(shown)} parameters"
     what = (

@@ -28,6 +28,8 @@ Progress = Callable[[int, int, str], None]
 
 #: Held-out runs below which no interval is given.
 FEW_RUNS = 3
+#: Held-out runs below which intervals are called rough.
+ROUGH = 10
 #: Numbers that a block of resamples may hold.
 BLOCK = 4_000_000
 #: What the two kinds of an objective's AIC rest on.
@@ -176,6 +178,9 @@ def compare(
         errors[name] = np.where(np.isnan(off), np.inf, off)
     if not fits:
         raise ValueError("no law could be fitted: " + "; ".join(f"{k}: {v}" for k, v in failed.items()))
+    if FEW_RUNS <= _run_count(above) < ROUGH:
+        few = f"{_run_count(above)} held-out runs are few: intervals resampled from them are too narrow"
+        notes.append(f"{few}, and a difference may look real that is not.")
     notes += [f"The fit of {k} below the budget did not converge; its score is of the best point found."
               for k, f in fits.items() if not f.certificate.converged]  # fmt: skip
     aics, basis = _aics(whole, runs, objective)

@@ -27,6 +27,8 @@ PLAUSIBLE_SOURCE = "Epoch AI's table of published scaling laws (Villalobos 2023)
 
 #: A point lies far out if it is beyond so many times the range of the runs, in logarithms.
 FAR = 3.0
+#: A term with less than this share of the loss is absent.
+ABSENT = 1e-6
 #: Fewer agreeing starts than this are worth a warning.
 FEW_AGREE = 0.1
 #: A score this close to chance says nothing, if the number of its items is not known (relative to 1 - chance).
@@ -45,16 +47,16 @@ class Flag:
 
 def flags(
     fit: Fit, boot: Bootstrap | None = None, identified: Identifiability | None = None, frontier: FitFrontier | None = None,
-    predictions: Sequence[Any] = (), chance: float | None = None, *, hide: bool = False,
+    predictions: Sequence[Any] = (), chance: float | None = None, *, hide: bool = False, influence: bool = True,
 ) -> tuple[Flag, ...]:  # fmt: skip
-    """All warnings about a fit; hide: without the values of exponents.
+    """All warnings about a fit; hide: without the values of exponents; influence: refit without each run (needs ``boot``).
 
-    Names: not converged, starts disagree, boundary, not identified, one-sided, implausible exponent, influential run, far
-    extrapolation, no optimum, chance, few runs, and those of the table of runs (unannealed, near-duplicates, ...).
+    Names: not converged, starts disagree, boundary, bootstrap, not identified, one-sided, implausible exponent, influential
+    run, far extrapolation, no optimum, chance, few runs, and those of the table of runs (unannealed, near-duplicates, ...).
     """
     return (
-        *_table(fit), *_optimum(fit), *_identified(identified, hide), *_plausible(fit, hide), *_influence(fit, boot, hide),
-        *_far(fit, frontier, predictions), *_chance(fit, chance),
+        *_table(fit), *_optimum(fit), *_resampled(fit, boot), *_identified(identified, hide), *_plausible(fit, hide),
+        *_influence(fit, boot if influence else None, hide), *_far(fit, frontier, predictions), *_chance(fit, chance),
     )  # fmt: skip
 
 
@@ -77,6 +79,23 @@ def _optimum(fit: Fit) -> Iterator[Flag]:
         floor = name == fit.law.floor
         what = "the runs do not show where the loss levels off" if floor else "the runs show no such term"
         yield Flag("boundary", f"{name} = 0 is the optimum: {what}; its interval begins at 0")
+
+
+def vanishing(fit: Fit) -> float:
+    """A floor below this share of the smallest loss is none: its optimum lies at 0."""
+    return ABSENT * float(fit.runs.loss.min())
+
+
+def _resampled(fit: Fit, boot: Bootstrap | None) -> Iterator[Flag]:
+    if boot is None:
+        return
+    floor, total = fit.law.floor, len(boot.f)
+    gone = boot.parameters[floor] < vanishing(fit) if floor else np.zeros(total, bool)
+    if gone.any() and floor not in fit.certificate.boundary:
+        many = f"{floor} vanishes in {int(gone.sum())} of {total} resamples"
+        yield Flag("boundary", f"{many}: the runs hardly show where the loss levels off")
+    if lost := int((~boot.converged & ~gone).sum()):
+        yield Flag("bootstrap", f"{lost} of {total} resamples stopped before their optimum")
 
 
 def _identified(identified: Identifiability | None, hide: bool) -> Iterator[Flag]:

@@ -16,7 +16,7 @@ from limitlib import checks
 from limitlib.scaling.checklist import NOT_STATED, QUESTIONS, Checklist, IncompleteChecklist
 from limitlib.scaling.comparison import Comparison, SpecCurve, aligned
 from limitlib.scaling.fitting import Bootstrap, Fit
-from limitlib.scaling.flags import Flag, flags
+from limitlib.scaling.flags import Flag, flags, vanishing
 from limitlib.scaling.objectives import Weighted
 from limitlib.scaling.quantities import has_allocation, percent, value_of
 
@@ -91,7 +91,9 @@ class Report:
             shown = not self.withheld or name == self.fit.law.floor
             entry: dict[str, Any] = {"name": name, "value": value if shown else None}
             if self.boot is not None:
-                entry["bootstrap"] = self.boot.interval(name, self.level) if shown else None
+                low, high = self.boot.interval(name, self.level)
+                low = 0.0 if name == self.fit.law.floor and low < vanishing(self.fit) else low
+                entry["bootstrap"] = (low, high) if shown else None
             if self.identified is not None:
                 profile = self.identified.profiles[name]
                 entry["profile"] = (profile.lower, profile.upper) if shown else None
@@ -288,9 +290,7 @@ def report(
     identified = fit.identify(level=level) if identify else None
     if progress and influence and boot is not None:
         progress(0, 1, "leaving out one run after the other")
-    raised = flags(fit, boot if influence else None, identified, frontier, predictions, chance, hide=not exponents)
-    if boot is not None and (lost := int((~boot.converged).sum())):
-        raised = (*raised, Flag("bootstrap", f"{lost} of {len(boot.f)} resamples stopped before their optimum"))
+    raised = flags(fit, boot, identified, frontier, predictions, chance, hide=not exponents, influence=influence)
     return Report(
         fit, about.answers(known), missing, facts_of(fit), raised, quality_of(fit), not exponents, level, boot, identified,
         frontier, tuple(predictions), backtest, comparison, specifications, tuple(notes),

@@ -95,7 +95,9 @@ def test_a_share_holds_out_whole_runs_and_a_condition_says_what_it_splits(runs):
     assert not set(below.run_names) & set(above.run_names) and len(below) == 42 and not notes
     assert above.C.min() > below.C.max() and "3 runs" in split
     found = compare(["chinchilla"], panel, holdout="N > 1e11", rng=rng)
-    assert "10 runs have rows on both sides" in found.notes[0] and found.best.aic is None
+    assert "10 runs have rows on both sides" in found.notes[0] and found.best.aic is None and len(found.notes) == 1
+    few = compare(["chinchilla"], panel, holdout=0.3, rng=rng)
+    assert few.notes[0].startswith("3 held-out runs are few") and few.notes[0] in few.words()
     assert "rows of one run are not independent" in found.words()
 
 

@@ -158,6 +158,16 @@ def test_a_floor_that_the_runs_do_not_show_is_at_the_boundary():
     assert "E = 0 is the optimum" in found["boundary"]
 
 
+def test_a_floor_that_vanishes_in_resamples_is_named_and_its_interval_begins_at_zero():
+    fit = law("chinchilla").fit(table(rows=40, noise=0.05, true=TRUE | {"E": 0.1}))
+    boot = fit.boot(60, rng=np.random.default_rng(0))
+    gone = int((boot.parameters["E"] < room.vanishing(fit)).sum())
+    assert 5 < gone < 60 and fit.parameters["E"] > 0.01  # else the example is none
+    found = [f.text for f in flags(fit, boot, influence=False) if f.name == "boundary"]
+    assert found == [f"E vanishes in {gone} of 60 resamples: the runs hardly show where the loss levels off"]
+    assert report(fit, ANSWERED, boot=boot, identify=False, influence=False).parameters[0]["bootstrap"][0] == 0.0
+
+
 def test_parameters_that_nothing_determines_are_named():
     N = np.geomspace(1e9, 1e12, 40)
     runs = Runs.from_arrays(2 + 1e3 * N**-0.3 + 0.001 * np.random.default_rng(0).standard_normal(40), N=N, P=N / 20)
