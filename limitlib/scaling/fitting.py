@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limitlib import checks
+from limitlib.scaling.errors import NoVariation
 from limitlib.scaling.laws import FAINT, Law
 from limitlib.scaling.objectives import Base, LeastSquares, LogHuber, Objective, Weighted
 from limitlib.scaling.solver import Minima, Problem, minimise
@@ -27,8 +28,10 @@ Progress = Callable[[int, int, str], None]
 MANY_ROWS = 4000
 #: A term whose share of the loss is below this at every run counts as absent.
 ABSENT = 1e-7
-#: Where fewer of the starts agree, four times as many are tried, up to so many.
-DOUBTFUL, MOST_STARTS = 0.25, 256
+#: Where fewer of the starts agree, or one has converged elsewhere, four times as many are tried, and then other weights.
+DOUBTFUL = 0.75
+#: How many rounds of other weights at most.
+ROUNDS = 4
 #: How many starts that are slow but low are followed to their end.
 LATE = 6
 #: A free parameter that moves the losses by less than this share (per unit of its logarithm) is undetermined.
@@ -45,8 +48,13 @@ class Certificate:
     component of the gradient, each divided by the square root of (its own curvature times the objective). hessian_eigenvalues:
     ascending, of the exact Hessian in the free parameters scaled to a unit diagonal of its Gauss-Newton part; all positive
     at a minimum. decrement: how far Newton's method would still lower the objective, relative to it. starts, share_agreeing:
-    independent starts, and the share of them that ended within 1e-8 (relative) of the best; unfinished: the share that was
-    given up on its way down, above the best. boundary: amplitudes that came out as 0. converged: all of this within rounding.
+    how many starting points were followed (a law's own, and minima of the same table under resampled weights, which lie
+    close to the best), and the share of them that ended within 1e-8 (relative) of the best; unfinished: the share that was
+    given up on its way down, above the best. boundary: positive parameters that came out as 0; the exponents of such a term
+    mean nothing. converged: gradient 0 within rounding, all eigenvalues positive, and every free parameter moves the losses.
+
+    A high share does not prove the optimum global. A low one is common with noise of 1 % and ``delta=1e-4``: a sum of |r| has
+    many minima. And the lowest of all may be a spike, a term with a huge exponent that fits one extreme run exactly.
     """
 
     value: float
@@ -234,11 +242,12 @@ def unwrapped(objective: Objective, runs: Runs) -> tuple[Base, Array]:
     return objective.objective, values * runs.weight
 
 
-def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str | None = None, starts: int = 16) -> Fit:
+def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str | None = None, starts: int = 8) -> Fit:
     """Fit a law to runs: the exact optimum of a sum over rows, with a certificate. Deterministic: no seed.
 
     objective: by default ``LogHuber(1e-3)``. where: a condition that rows must meet, like ``"C < 1e21"``. starts: how many
-    independent starting points are followed to their minima; the best is the fit. A term that vanishes is set to 0 and named in
+    of the law's starting points are followed to their minima, and as many minima of resampled tables; four times as many and
+    more where they disagree. The best is the fit. A term that vanishes is set to 0 and named in
     ``certificate.boundary``. Raises the named errors of ``limitlib.scaling.errors`` for tables that cannot be fitted.
     """
     if not isinstance(law, Law):
@@ -250,7 +259,9 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
     base, weight = unwrapped(objective, runs)
     if "log" in (law.scale, base.scale) and (runs.loss <= 0).any():
         why = "the objective takes its logarithm" if base.scale == "log" else f"the law {law.name!r} is positive"
-        raise ValueError(f"the loss must be positive, since {why}; got {runs.loss.min():g}")
+        raise ValueError(f"the loss must be positive, since {why}; got {runs.loss.min():g}; for scores use LeastSquares('raw')")
+    if (runs.loss == runs.loss[0]).all():
+        raise NoVariation(f"the loss is {runs.loss[0]:g} in all {len(runs)} rows: there is nothing to explain", column="loss")
     if (weight == 0).any():
         if not weight.any():
             raise ValueError("all weights are 0; give positive weights to the rows that count")
@@ -269,7 +280,7 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
 def search(
     law: Law, runs: Runs, objective: Objective, problem: Problem, centred: Mapping[str, Array], starts: int
 ) -> Minima:
-    """Where the starts lead; four times as many are tried while few of them agree on the lowest.
+    """Where the starts lead; where they disagree, where four times as many lead, and then the minima of resampled tables.
 
     A long table is thinned evenly first; what is distinct there goes on with every row, and counts as often as it was reached.
     """
@@ -282,9 +293,15 @@ def search(
         candidates = law.starts({k: v[rows] for k, v in centred.items()}, runs.loss[rows], small.weight)
     candidates = candidates[np.isfinite(candidates).all(axis=1)]
     ends = descend(small, chosen(small, candidates, starts))
-    while len(ends.f) < min(MOST_STARTS, len(candidates)) and agreeing(ends.f, float(ends.f.min()), small) < DOUBTFUL:
-        starts *= 4
-        ends = descend(small, chosen(small, candidates, min(starts, MOST_STARTS)))
+    rng = np.random.default_rng(0)  # the same weightings for every fit
+    ends = Minima.joined([ends, reweighted(small, ends.theta[np.argmin(ends.f)], starts, rng)])
+    if doubtful(small, ends):
+        ends = Minima.joined([ends, descend(small, chosen(small, candidates, 4 * starts))])
+        for _ in range(ROUNDS):
+            lowest = float(ends.f.min())
+            ends = Minima.joined([ends, reweighted(small, ends.theta[np.argmin(ends.f)], 4 * starts, rng)])
+            if agreeing(np.array([lowest]), float(ends.f.min()), small):
+                break  # no lower than before
     if not long:
         return ends
     _, first, which = np.unique(np.round(np.log(np.maximum(ends.f, 1e-300)), 7), return_index=True, return_inverse=True)
@@ -295,6 +312,27 @@ def search(
         *(np.where((which < 4).reshape(-1, *[1] * (b.ndim - 1)), a[np.minimum(which, len(a) - 1)], b)
           for a, b in zip(vars(full).values(), vars(rest).values(), strict=True))
     )  # fmt: skip
+
+
+def doubtful(problem: Problem, ends: Minima) -> bool:
+    """Whether the starts disagree: fewer than DOUBTFUL at the lowest end, or some at a minimum that is higher."""
+    lowest = float(ends.f.min())
+    settled = ends.f[ends.converged]
+    return agreeing(ends.f, lowest, problem) < DOUBTFUL or agreeing(settled, lowest, problem) < 1 if len(settled) else True
+
+
+def reweighted(problem: Problem, theta: Array, times: int, rng: np.random.Generator) -> Minima:
+    """Minima reached from those of resampled tables around ``theta``: sums of |r| have many minima close together."""
+    rows = np.flatnonzero(problem.weight)
+    counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=times)
+    weight = np.zeros((times, problem.surface.n))
+    weight[:, rows] = counts * problem.weight[rows]
+    typical = np.exp(problem.y.mean()) if problem.objective.scale == "log" else np.abs(problem.y).mean()
+    faint = np.log(FAINT * max(float(typical), 1e-300))
+    begin = np.tile(theta, (times, 1))
+    begin[::2] = np.where(problem.surface.amplitudes & (theta < faint), faint, theta)  # an absent term may come back
+    near = minimise(problem, begin, weight=weight, iterations=12, tolerance=1e-3)
+    return finished(problem, minimise(problem, near.theta, iterations=40))
 
 
 def smooth(problem: Problem) -> Problem:
@@ -310,28 +348,28 @@ def graduated(problem: Problem, theta: Array) -> Array:
     """
     if not isinstance(problem.objective, LogHuber):
         return theta
-    ends = minimise(smooth(problem), theta, iterations=40, tolerance=1e-8)
+    ends = minimise(smooth(problem), theta, iterations=40, tolerance=1e-4)
     delta = float(np.quantile(np.abs(problem.residuals(ends.theta[[np.argmin(ends.f)]])), 0.9)) / 2
     while delta > 1.5 * problem.objective.delta:
         eased = Problem(problem.surface, problem.y, LogHuber(delta), problem.weight)
-        ends = minimise(eased, ends.theta, iterations=8, tolerance=1e-6)
+        ends = minimise(eased, ends.theta, iterations=8, tolerance=1e-4)
         delta /= 4
     return ends.theta
 
 
 def descend(problem: Problem, theta: Array) -> Minima:
-    """Follow every start for a while, every second one by way of smoother objectives; go on only with the few that are
-    still below the best that has arrived. Another one that is still on its way is left there, and counted as not agreeing.
-    """
-    begin = np.concatenate([theta[::2], graduated(problem, theta[1::2])])
-    ends = minimise(problem, begin, iterations=40)
+    """Follow every start by way of smoother objectives."""
+    return finished(problem, minimise(problem, graduated(problem, theta), iterations=40))
+
+
+def finished(problem: Problem, ends: Minima) -> Minima:
+    """Go on with the few that are still on their way, and below the best that has arrived; others count as not agreeing."""
     below = np.where(ends.converged, np.inf, ends.f)
     late = np.argsort(below, kind="stable")[:LATE]
     late = late[below[late] < ends.f[ends.converged].min(initial=np.inf)]
     if not late.size:
         return ends
-    again = minimise(problem, ends.theta[late]).least(minimise(problem, graduated(problem, ends.theta[late])))
-    return ends.replaced(late, again)
+    return ends.replaced(late, minimise(problem, ends.theta[late]))
 
 
 def chosen(problem: Problem, candidates: Array, starts: int) -> Array:

@@ -231,7 +231,7 @@ class AdditiveLaw(Law):
             else:
                 span = float(np.ptp(table[feature])) or 1.0
                 axes.append(-np.sign(sign) * np.geomspace(0.1, 60.0, 16) / span)
-        coarse = [a if len(axes) <= 2 else a[:: 2 if len(axes) == 3 else 4] for a in axes]
+        coarse = [a[:: (1, 1, 2, 2, 4)[len(axes)]] if len(axes) <= 4 else a[::4] for a in axes]
         return np.array(list(product(*coarse)))
 
     def starts(self, table: Mapping[str, Array], loss: Array, weight: Array) -> Array:

@@ -330,10 +330,11 @@ def _search(
     target = start.copy()
     # Gauss-Newton is linear in an amplitude, not in its logarithm: A + dA = A (1 + da).
     bent = np.where(problem.surface.amplitudes, np.log1p(np.maximum(majorised, -0.95)), majorised)
-    for step in (newton, majorised, bent):
-        longest = np.abs(step).max(axis=1)
-        trial = start + step * np.minimum(1.0, 8.0 / np.maximum(longest, 1e-300))[:, None]
-        tried = problem.value(trial, weight)
+    steps = np.stack([newton, majorised, bent])
+    longest = np.abs(steps).max(axis=2, keepdims=True)
+    trials = start + steps * np.minimum(1.0, 8.0 / np.maximum(longest, 1e-300))
+    found = problem.value(trials.reshape(-1, start.shape[1]), np.concatenate([weight] * 3)).reshape(3, -1)
+    for trial, tried in zip(trials, found, strict=True):
         win = tried < best
         target[win], best[win], moved[win] = trial[win], tried[win], True
     short = 0.5

@@ -48,7 +48,7 @@ def test_deterministic(fit):
 def test_every_start_counts_once():
     for starts in (4, 16, 40):
         c = CHINCHILLA.fit(chinchilla_runs(), starts=starts).certificate
-        assert c.starts in (starts, 4 * starts, 16 * starts, 256)
+        assert c.starts >= 2 * starts
         assert c.share_agreeing * c.starts == pytest.approx(round(c.share_agreeing * c.starts), abs=1e-9)
 
 
@@ -110,12 +110,6 @@ def test_other_parameters_at_their_boundary():
     annealed = law("schedule").fit(rates)
     assert annealed.certificate.boundary == ("H",) and annealed.certificate.converged
     assert annealed.parameters["a_P"] == pytest.approx(0.34, rel=1e-8)
-
-
-def test_equal_losses_need_no_terms():
-    runs = chinchilla_runs()
-    flat = CHINCHILLA.fit(Runs.from_arrays(np.full(80, 2.0), P=runs.P, N=runs.N, run="=row"))
-    assert flat.certificate.boundary == ("A", "B") and flat.parameters["E"] == pytest.approx(2.0, rel=1e-12)
 
 
 # ---------------------------------------------------------------- beside other optimisers
@@ -246,6 +240,7 @@ def test_a_long_table_with_few_weighted_rows():
         (lambda r: CHINCHILLA.fit(r.select(np.arange(4))), FewerRunsThanParameters, "4 runs"),
         (lambda r: law("critical").fit(r), UnknownColumn, "'K'"),
         (lambda r: CHINCHILLA.fit(Runs.from_arrays(r.loss, P=np.full(80, 1e9), N=r.N, run="=row")), NoVariation, "P is 1e"),
+        (lambda r: CHINCHILLA.fit(Runs.from_arrays(np.full(80, 2.0), P=r.P, N=r.N, run="=row")), NoVariation, "loss is 2"),
         (lambda r: CHINCHILLA.fit(r).boot(0, rng=np.random.default_rng(0)), ValueError, "n=0"),
         (lambda r: CHINCHILLA.fit(r).boot(10, rng=0), TypeError, "rng=0"),
         (lambda r: CHINCHILLA.fit(r).boot(10, by="size", rng=np.random.default_rng(0)), ValueError, "by='size'"),
