@@ -75,7 +75,11 @@ from limitlib.scaling.isoflop_bias import (
     wasted_compute,
 )
 from limitlib.scaling.laws import (
+    AdditiveLaw,
+    FormulaLaw,
     Law,
+    Parameter,
+    Term,
 )
 from limitlib.scaling.objectives import (
     LeastSquares,
