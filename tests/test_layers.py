@@ -1,6 +1,7 @@
 """Which room may use which; and what importing the library loads."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,10 @@ def test_importing_loads_neither_torch_nor_jupyter(code):
 @pytest.mark.parametrize("file", ROOMS, ids=lambda f: f.stem)
 def test_rooms_stay_small(file):
     assert len(file.read_text().splitlines()) <= 600
+
+
+@pytest.mark.parametrize("file", [f for f in ROOMS if f.name == "__init__.py"], ids=lambda f: f.parent.name)
+def test_what_a_package_lists_it_has(file):
+    name = ".".join(file.relative_to(PACKAGE.parent).parent.parts)
+    package = importlib.import_module(name)
+    assert [n for n in getattr(package, "__all__", []) if not hasattr(package, n)] == []
