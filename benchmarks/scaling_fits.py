@@ -21,7 +21,6 @@ from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 from table import Row, report, seconds
 
 from limitlib.companion.datasets import available, load_dataset
@@ -46,10 +45,16 @@ def table():
     return Runs.from_arrays(loss, P=P, N=N, run="=row"), "a synthetic twin of 234 runs (the registered file is absent)"
 
 
+def log_sum_exp(terms):
+    """Over the first axis; scipy's own takes five times as long for three terms, which would flatter us."""
+    top = terms.max(axis=0)
+    return top + np.log(np.exp(terms - top).sum(axis=0))
+
+
 def published(theta, x, y, loss, weight):
     """The published objective at (ln A, ln B, ln E, alpha, beta)."""
     a, b, e, alpha, beta = theta
-    r = loss - logsumexp(np.stack([a - alpha * x, b - beta * y, np.full_like(x, e)]), axis=0)
+    r = loss - log_sum_exp(np.stack([a - alpha * x, b - beta * y, np.full_like(x, e)]))
     size = np.abs(r)
     return float(np.sum(weight * np.where(size <= DELTA, 0.5 * r * r, DELTA * (size - 0.5 * DELTA))))
 
@@ -57,7 +62,7 @@ def published(theta, x, y, loss, weight):
 def with_gradient(theta, x, y, loss, weight):
     a, b, e, alpha, beta = theta
     terms = np.stack([a - alpha * x, b - beta * y, np.full_like(x, e)])
-    value = logsumexp(terms, axis=0)
+    value = log_sum_exp(terms)
     shares, r = np.exp(terms - value), loss - value
     pull = -weight * np.clip(r, -DELTA, DELTA)
     size = np.abs(r)

@@ -348,7 +348,7 @@ def graduated(problem: Problem, theta: Array) -> Array:
     """
     if not isinstance(problem.objective, LogHuber):
         return theta
-    ends = minimise(smooth(problem), theta, iterations=40, tolerance=1e-4)
+    ends = minimise(smooth(problem), theta, iterations=15, tolerance=1e-4)
     delta = float(np.quantile(np.abs(problem.residuals(ends.theta[[np.argmin(ends.f)]])), 0.9)) / 2
     while delta > 1.5 * problem.objective.delta:
         eased = Problem(problem.surface, problem.y, LogHuber(delta), problem.weight)
