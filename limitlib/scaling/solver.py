@@ -20,8 +20,8 @@ from limitlib.scaling.objectives import Base, Scale
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Doubles that one block of a batch may hold in its gradients.
-BLOCK = 4_000_000
+#: Doubles that one block of a batch holds in its gradients: few enough for a processor's cache, many for the interpreter.
+BLOCK = 100_000
 
 
 class Point(Protocol):
