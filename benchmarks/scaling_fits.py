@@ -87,7 +87,7 @@ def one_fit(runs, data, about, starts):
     met = sound and ours <= FIT
     return fit, Row(
         f"one fit of E + A P^-alpha + B N^-beta, sum of Huber(1e-3), to {about}",
-        f"the published procedure: scipy L-BFGS-B, numeric gradient, {len(GRID)} starts ({how})",
+        f"the published procedure: scipy L-BFGS-B, numeric gradient, default tolerances, {len(GRID)} starts ({how})",
         f"at most {FIT:g} s, and the optimum exactly",
         f"{ours:.3f} s against {theirs:.0f} s, {theirs / ours:,.0f} times as fast; its best end lies {gap:.1e} above ours, "
         f"{above:.0%} of its starts more than {WORSE:g}; ours: objective {fit.value:.9f}, decrement left "
