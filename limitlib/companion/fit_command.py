@@ -217,6 +217,8 @@ def read(options: argparse.Namespace, law: Any) -> Any:
     file = Path(options.file)
     if not file.exists():
         raise UsageError(f"{file} does not exist; give a CSV, JSON lines or Parquet file")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; name a CSV, JSON lines or Parquet file in it")
     needed = [v for v in law.variables if v not in extras and not (v == "C" and options.N and options.P)]
     absent, unnamed = [v for v in needed if given.get(v, "") is None], [v for v in needed if v not in given]
     if absent or unnamed:
@@ -230,6 +232,8 @@ def read(options: argparse.Namespace, law: Any) -> Any:
         ))  # fmt: skip
     except ImportError as error:
         raise CompanionError(f"{file} cannot be read ({error}): pip install 'limitlib[fit]'") from None
+    except ValueError as error:
+        raise UsageError(typed(str(error)).replace("path=", "")) from None
     except OSError as error:
         raise CompanionError(f"cannot read {file}: {error.strerror or error}") from None
 

@@ -14,6 +14,7 @@ from limitlib.companion.fit_words import typed
 from limitlib.companion.page import WIDTH, alarm, defined, figure, grid, listed, whole
 from limitlib.scaling import Report
 from limitlib.scaling.checklist import QUESTIONS
+from limitlib.scaling.flags import undetermined
 from limitlib.scaling.frontier import frontier
 from limitlib.scaling.laws import AdditiveLaw
 from limitlib.scaling.profiles import TIED
@@ -127,7 +128,7 @@ def _parameters(report: Report) -> str:
         body.append(
             [
                 p["name"],
-                f"{p['value']:.5g}" if shown else "withheld",
+                f"{p['value']:.5g}" if shown else "-" if p.get("shape") == "not determined" else "withheld",
                 ends(p.get("bootstrap")),
                 ends(p.get("profile")),
                 p.get("shape", ""),
@@ -364,6 +365,7 @@ def _valley(report: Report) -> Drawn | None:
         and len(t.powers) == 1
         and isinstance(t.powers[0][1], str)
         and t.amplitude not in report.fit.certificate.boundary
+        and t.powers[0][1] not in undetermined(report.fit)
     ]
     if not pairs:
         return None

@@ -27,6 +27,8 @@ PLAUSIBLE_SOURCE = "Epoch AI's table of published scaling laws (Villalobos 2023)
 
 #: A point lies far out if it is beyond so many times the range of the runs, in logarithms.
 FAR = 3.0
+#: A share of resamples that is not worth a warning.
+RARE = 0.01
 #: A term with less than this share of the loss is absent.
 ABSENT = 1e-6
 #: Fewer agreeing starts than this are worth a warning.
@@ -78,7 +80,9 @@ def _optimum(fit: Fit) -> Iterator[Flag]:
     for name in c.boundary:
         floor = name == fit.law.floor
         what = "the runs do not show where the loss levels off" if floor else "the runs show no such term"
-        yield Flag("boundary", f"{name} = 0 is the optimum: {what}; its interval begins at 0")
+        yield Flag("boundary", f"{name} = 0 is the optimum: {what}")
+    for name in sorted(undetermined(fit)):
+        yield Flag("not identified", f"{name} could be anything, since its term is 0")
 
 
 def vanishing(fit: Fit) -> float:
@@ -86,12 +90,17 @@ def vanishing(fit: Fit) -> float:
     return ABSENT * float(fit.runs.loss.min())
 
 
+def undetermined(fit: Fit) -> frozenset[str]:
+    """Exponents of terms that came out as 0."""
+    return frozenset(n for k, n in enumerate(fit.law.parameters) if not fit.free[k] and n not in fit.certificate.boundary)
+
+
 def _resampled(fit: Fit, boot: Bootstrap | None) -> Iterator[Flag]:
     if boot is None:
         return
     floor, total = fit.law.floor, len(boot.f)
     gone = boot.parameters[floor] < vanishing(fit) if floor else np.zeros(total, bool)
-    if gone.any() and floor not in fit.certificate.boundary:
+    if gone.mean() > RARE and floor not in fit.certificate.boundary:
         many = f"{floor} vanishes in {int(gone.sum())} of {total} resamples"
         yield Flag("boundary", f"{many}: the runs hardly show where the loss levels off")
     if lost := int((~boot.converged & ~gone).sum()):
@@ -116,7 +125,7 @@ def _plausible(fit: Fit, hide: bool) -> Iterator[Flag]:
         return
     for variable, (least, most) in PLAUSIBLE.items():
         name = exponent_of(fit.law, variable) if variable in fit.law.variables else None
-        if name is not None and not least <= fit.parameters[name] <= most:
+        if name is not None and name not in undetermined(fit) and not least <= fit.parameters[name] <= most:
             value = "" if hide else f" = {fit.parameters[name]:.3g}"
             yield Flag(
                 "implausible exponent",
@@ -129,7 +138,8 @@ def _influence(fit: Fit, boot: Bootstrap | None, hide: bool) -> Iterator[Flag]:
     """Runs whose absence moves an exponent by more than a standard error of the bootstrap."""
     if boot is None:
         return
-    wanted = [n for n in dict.fromkeys(exponent_of(fit.law, v) for v in fit.law.variables) if n]
+    loose = undetermined(fit)
+    wanted = [n for n in dict.fromkeys(exponent_of(fit.law, v) for v in fit.law.variables) if n and n not in loose]
     wanted += ["a"] * (has_allocation(fit.law) and len(wanted) == 2)
     if not wanted:
         return

@@ -16,7 +16,7 @@ from limitlib import checks
 from limitlib.scaling.checklist import NOT_STATED, QUESTIONS, Checklist, IncompleteChecklist
 from limitlib.scaling.comparison import Comparison, SpecCurve, aligned
 from limitlib.scaling.fitting import Bootstrap, Fit
-from limitlib.scaling.flags import Flag, flags, vanishing
+from limitlib.scaling.flags import Flag, flags, undetermined, vanishing
 from limitlib.scaling.objectives import Weighted
 from limitlib.scaling.quantities import has_allocation, percent, value_of
 
@@ -85,24 +85,29 @@ class Report:
 
     @cached_property
     def parameters(self) -> tuple[dict[str, Any], ...]:
-        """One entry for each parameter: value, standard error, bootstrap and profile interval; values None where withheld."""
+        """One entry a parameter: value, standard error, bootstrap and profile interval; None where withheld or undetermined."""
         found: list[dict[str, Any]] = []
+        loose = undetermined(self.fit)
         for name, value in self.fit.parameters.items():
             shown = not self.withheld or name == self.fit.law.floor
             entry: dict[str, Any] = {"name": name, "value": value if shown else None}
+            if name in loose:  # its term is 0, so that it could be anything
+                found.append({"name": name, "value": None, "shape": "not determined"})
+                continue
             if self.boot is not None:
                 low, high = self.boot.interval(name, self.level)
                 low = 0.0 if name == self.fit.law.floor and low < vanishing(self.fit) else low
                 entry["bootstrap"] = (low, high) if shown else None
             if self.identified is not None:
                 profile = self.identified.profiles[name]
-                entry["profile"] = (profile.lower, profile.upper) if shown else None
+                known = shown and profile.shape != "at the boundary"
+                entry["profile"] = (profile.lower, profile.upper) if known else None
                 entry["shape"] = profile.shape
                 coordinate = name if name in self.identified.standard_errors else f"ln {name}"
                 error = self.identified.standard_errors.get(coordinate)
                 entry["standard_error"] = {"of": coordinate, "value": error} if shown and error is not None else None
             found.append(entry)
-        if has_allocation(self.fit.law):
+        if has_allocation(self.fit.law) and not loose:
             a: dict[str, Any] = {"name": "a", "value": None if self.withheld else value_of(self.fit)}
             if self.boot is not None and not self.withheld:
                 from limitlib.scaling.fitting import quantiles
@@ -205,7 +210,8 @@ class Report:
         rows = [["", "value", f"{sure} bootstrap", f"{sure} profile", "shape", "standard error"]]
         for entry in self.parameters:
             if entry["value"] is None:
-                rows.append([entry["name"], "withheld", "", "", entry.get("shape", ""), ""])
+                word = "-" if entry.get("shape") == "not determined" else "withheld"
+                rows.append([entry["name"], word, "", "", entry.get("shape", ""), ""])
                 continue
             error = entry.get("standard_error")
             rows.append([
@@ -214,7 +220,7 @@ class Report:
             ])  # fmt: skip
         keep = [k for k in range(len(rows[0])) if k < 2 or any(r[k] for r in rows[1:])]
         lines = aligned([[r[k] for k in keep] for r in rows]).splitlines()
-        if has_allocation(self.fit.law):
+        if any(entry["name"] == "a" for entry in self.parameters):
             lines.append("a: the compute-optimal size grows as C^a under C = 6 N P")
         if self.withheld:
             lines.append(f"{len(self.missing)} answers of the checklist are missing: {', '.join(self.missing)}")

@@ -226,6 +226,7 @@ MESSES = {
                                2, "the law additive .*needs --K COLUMN; "),
     "a point without N": (lambda t: t, ["--predict", "P=1e9"], 2, "--predict lacks N"),
     "a budget for a law in C": (lambda t: t, ["--law", "power:x=C", "--budget", "1e24"], 2, "--budget needs a law in P and N"),
+    "the loss that is another column": (lambda t: t, ["--loss", "tokens"], 0, ""),
     "an absent checklist": (lambda t: t, ["--about", "absent.toml"], 2, "--about: No such file"),
     "an absent folder": (lambda t: t, ["--json", "absent/out.json"], 2, ".*make it first"),
     "a level of 95": (lambda t: t, ["--level", "95"], 2, "--level 95 must lie between"),
@@ -242,7 +243,7 @@ def test_a_messy_table_or_word_gets_one_line_and_a_code(mess, tmp_path, capsys):
         assert err.count("limitlib fit: ") == 1 and re.match(f"limitlib fit: {pattern}", last), err
         assert "Traceback" not in err and out == ""
     else:
-        assert "dropped" in out
+        assert "Optimum" in out and ("--drop-nan" not in words or "dropped" in out)
 
 
 def test_words_that_argparse_refuses(csv, capsys):
@@ -253,6 +254,8 @@ def test_words_that_argparse_refuses(csv, capsys):
         assert "error: argument" in said(capsys)[1]
     assert main(["fit"]) == 2 and "name the table" in said(capsys)[1]
     assert main(["fit", "absent.csv", *QUICK]) == 2 and "does not exist" in said(capsys)[1]
+    assert main(["fit", ".", *QUICK]) == 2 and "is a folder" in said(capsys)[1]
+    assert main(["fit", __file__, *QUICK]) == 2 and "--format csv" in said(capsys)[1]
 
 
 def test_repeated_rows_are_dropped_and_noted(tmp_path, capsys):

@@ -158,6 +158,17 @@ def test_a_floor_that_the_runs_do_not_show_is_at_the_boundary():
     assert "E = 0 is the optimum" in found["boundary"]
 
 
+def test_the_exponent_of_a_term_that_is_zero_is_not_determined():
+    runs = table(noise=0.0, true=TRUE | {"A": 1e-12})
+    fit = law("chinchilla").fit(runs)
+    assert "A" in fit.certificate.boundary
+    made = report(fit, ANSWERED, boot=fit.boot(30, rng=np.random.default_rng(0)))
+    entries = {p["name"]: p for p in made.parameters}
+    assert entries["alpha"] == {"name": "alpha", "value": None, "shape": "not determined"} and "a" not in entries
+    assert "alpha could be anything, since its term is 0" in made.table()
+    assert not [f for f in made.flags if f.name == "implausible exponent" and "alpha" in f.text]
+
+
 def test_a_floor_that_vanishes_in_resamples_is_named_and_its_interval_begins_at_zero():
     fit = law("chinchilla").fit(table(rows=40, noise=0.05, true=TRUE | {"E": 0.1}))
     boot = fit.boot(60, rng=np.random.default_rng(0))
