@@ -54,7 +54,8 @@ def flags(
     """All warnings about a fit; hide: without the values of exponents; influence: refit without each run (needs ``boot``).
 
     Names: not converged, starts disagree, boundary, bootstrap, not identified, one-sided, implausible exponent, influential
-    run, far extrapolation, no optimum, chance, few runs, and those of the table of runs (unannealed, near-duplicates, ...).
+    run, far extrapolation, no optimum, chance, few runs, no spare runs, checkpoints, and those of the table of runs
+    (unannealed, near-duplicates, ...).
     """
     return (
         *_table(fit), *_optimum(fit), *_resampled(fit, boot), *_identified(identified, hide), *_plausible(fit, hide),
@@ -66,7 +67,13 @@ def _table(fit: Fit) -> Iterator[Flag]:
     for warning in fit.runs.warnings:
         name, _, text = warning.partition(": ")
         yield Flag(name, text)
-    if fit.runs.n_runs < SMALL * fit.law.p:
+    for note in fit.runs.notes:
+        if note.startswith("warning: "):
+            yield Flag("checkpoints", note.removeprefix("warning: "))
+    if fit.runs.n_runs <= fit.law.p:
+        yield Flag("no spare runs", f"{fit.runs.n_runs} runs for {fit.law.p} parameters leave nothing to judge the law or its "
+                   "errors by: no interval here means anything; add runs, or fit a law with fewer parameters")  # fmt: skip
+    elif fit.runs.n_runs < SMALL * fit.law.p:
         yield Flag("few runs", f"{fit.runs.n_runs} runs for {fit.law.p} parameters; intervals of so few are optimistic")
 
 
@@ -146,6 +153,8 @@ def _influence(fit: Fit, boot: Bootstrap | None, hide: bool) -> Iterator[Flag]:
     runs, theta, of = left_out(fit)
     for quantity in wanted:
         error = spread_of(boot, quantity)
+        if not error > 0:  # one resample, or exact data: no standard error to compare with
+            continue
         moved = draws_of(fit, theta, quantity) - value_of(fit, quantity)
         beyond = np.flatnonzero(np.abs(moved) > error)
         if not beyond.size:

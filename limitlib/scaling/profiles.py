@@ -149,6 +149,9 @@ def identify(fit: Fit, *, level: float = 0.95) -> Identifiability:
     for name in fit.certificate.boundary:
         nothing = np.zeros(0)
         profiles[name] = Profile(name, 0.0, 0.0, float("nan"), "at the boundary", nothing, nothing, 0.0)
+    for name in law.parameters:
+        if name not in profiles:  # an exponent of an absent term moves nothing
+            profiles[name] = Profile(name, fit.parameters[name], -np.inf, np.inf, "flat", nothing, nothing, 0.0)
     return Identifiability(
         raw, centred, names, dict(zip(names, errors.tolist(), strict=True)), covariance, flat_words(basis, names),
         pivots(fit, shown, covariance), profiles, fit.certificate.boundary, level,

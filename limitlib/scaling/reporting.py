@@ -159,7 +159,7 @@ class Report:
         if self.specifications is not None and not self.withheld:
             parts.append(("Other choices", [self.specifications.words(), *self.specifications.table().splitlines()]))
         parts.append(("Warnings", [f"{g.name}: {g.text}" for g in self.flags] or ["none"]))
-        parts.append(("Notes", [*self.fit.runs.notes, *self.notes]))
+        parts.append(("Notes", [*(n for n in self.fit.runs.notes if not n.startswith("warning: ")), *self.notes]))
         told = [f"{key}: {self.answers[key]}" for key in QUESTIONS if key in self.answers]
         told += [f"{key}: no answer yet" for key in self.missing]
         parts.append(("Checklist", [*told, *(f"{k}: {v}" for k, v in self.facts.items())]))
@@ -293,7 +293,8 @@ def report(
         raise IncompleteChecklist(missing)
     if progress and identify:
         progress(0, 1, "profiles")
-    identified = fit.identify(level=level) if identify else None
+    spare = fit.runs.n_runs > fit.law.p  # without, profiles and standard errors would come out as 0
+    identified = fit.identify(level=level) if identify and spare else None
     if progress and influence and boot is not None:
         progress(0, 1, "leaving out one run after the other")
     raised = flags(fit, boot, identified, frontier, predictions, chance, hide=not exponents, influence=influence)
@@ -376,8 +377,8 @@ def indented(line: str) -> str:
 
 
 def ends(interval: Any, digits: int = 4) -> str:
-    """An interval in words."""
-    return "" if interval is None else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
+    """An interval in words; nothing where an end is not known."""
+    return "" if interval is None or np.isnan(interval).any() else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
 
 
 def plain(value: Any) -> Any:

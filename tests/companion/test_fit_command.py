@@ -282,7 +282,7 @@ def test_checkpoints_are_resampled_by_run(tmp_path, capsys):
 
 def test_five_runs_are_fitted_with_a_warning(tmp_path, capsys):
     assert main(["fit", write(tmp_path / "runs.csv", rows(5)), *QUICK]) == 0
-    assert "few runs: 5 runs for 5 parameters" in said(capsys)[0]
+    assert "no spare runs: 5 runs for 5 parameters" in said(capsys)[0]
 
 
 def test_a_hundred_thousand_rows_take_seconds(tmp_path, capsys):

@@ -298,3 +298,37 @@ def test_arguments_of_a_wrong_kind_are_refused(fitted):
     with pytest.raises(TypeError, match="must be a Checklist"):
         report(fitted, {"seeds": "1"})
     assert room.FAR == 3
+
+
+# ----------------------------------------------------------------------------------------------------- tables of other people
+
+
+def test_the_exponent_of_an_absent_term_is_reported_as_undetermined():
+    """A score that rises in P alone: both terms of the law vanish but one, and their exponents move nothing."""
+    runs = table(30)
+    rising = Runs.from_arrays(1e9 * (1 + runs.P / runs.P.max()), N=runs.N, P=runs.P)
+    fit = law("chinchilla").fit(rising)
+    found = fit.identify()
+    assert set(found.profiles) == set(fit.law.parameters)
+    made = report(fit, exponents=False)
+    assert "nan" not in made.table() and json.loads(made.dumps())["withheld"]
+
+
+def test_as_many_runs_as_parameters_have_no_intervals():
+    made = report(law("chinchilla").fit(table(5, 0.01)), exponents=False)
+    assert made.identified is None and "no spare runs" in names(made.flags)
+    assert "95 % profile" not in made.table()
+    assert all("standard_error" not in entry and "profile" not in entry for entry in made.parameters)
+
+
+def test_one_resample_gives_no_standard_errors_to_compare_with(fitted):
+    assert "influential run" not in names(flags(fitted, fitted.boot(1, rng=np.random.default_rng(0))))
+
+
+def test_rows_that_look_like_checkpoints_are_a_warning_and_no_mere_note():
+    sizes, seen = np.repeat(np.geomspace(1e8, 1e10, 6), 10), np.tile(np.geomspace(1e9, 1e11, 10), 6)
+    loss = law("chinchilla").predict(TRUE, P=sizes, N=seen)
+    runs = Runs.from_frame({"n": seen, "p": sizes, "loss": loss}, N="n", P="p")
+    made = report(law("chinchilla").fit(runs), exponents=False, identify=False)
+    assert "checkpoints" in names(made.flags) and "checkpoints: 60 rows have 6 values of P" in made.table()
+    assert "warning: 60 rows" not in made.table()
