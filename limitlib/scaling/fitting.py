@@ -323,7 +323,7 @@ def descend(problem: Problem, theta: Array) -> Minima:
     """Follow every start for a while, every second one by way of smoother objectives; go on only with the few that are
     still below the best that has arrived. Another one that is still on its way is left there, and counted as not agreeing.
     """
-    begin = np.concatenate([theta[::2], graduated(problem, theta[1::2])])
+    begin = np.concatenate([theta[::2], graduated(problem, theta[1::2])]) if len(theta) > 1 else theta
     ends = minimise(problem, begin, iterations=40)
     below = np.where(ends.converged, np.inf, ends.f)
     late = np.argsort(below, kind="stable")[:LATE]
