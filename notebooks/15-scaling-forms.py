@@ -32,7 +32,7 @@ from limitlib.scaling import LeastSquares, LogHuber, Runs, law
 P = companion.profile(
     profile,
     smoke=dict(boot=4, mixing_boot=0, starts=1, starts_forms=1, noisy=1, points=30),
-    cpu=dict(boot=300, mixing_boot=40, starts=2, starts_forms=16, noisy=6, points=120),
+    cpu=dict(boot=1000, mixing_boot=40, starts=2, starts_forms=16, noisy=6, points=120),
 )
 LOG_SQUARES, SQUARES = LeastSquares("log"), LeastSquares("raw")
 
@@ -113,8 +113,8 @@ for name in ("hot", "cool_end"):
     short = name.split("_")[0]
     for parameter in ("alpha", "beta"):
         low, high = boots[name].interval(parameter)
-        companion.record(f"L4.{parameter}_{short}_low", low, fmt=".3f", badge="measured")
-        companion.record(f"L4.{parameter}_{short}_high", high, fmt=".3f", badge="measured")
+        companion.record(f"L4.{parameter}_{short}_low", low, fmt=".2f", badge="measured")
+        companion.record(f"L4.{parameter}_{short}_high", high, fmt=".2f", badge="measured")
     width = np.diff(boots[name].interval("alpha"))[0] / np.diff(rows.interval("alpha"))[0]
     companion.record(f"L4.rows_too_narrow_{short}", width, fmt=".1f", badge="measured")
     share = fit.parameters["beta"] / (fit.parameters["alpha"] + fit.parameters["beta"])
@@ -263,8 +263,8 @@ companion.record("C4.held_factor_most", max(worse), fmt=".1f", badge="theory")
 companion.record("C4.critical_n", whole["critical"].parameters["k"], fmt=".3f", badge="theory")
 refit = whole["critical"].boot(P["boot"] // 2, rng=np.random.default_rng(seed))
 low, high = refit.interval("k")
-companion.record("C4.critical_n_low", low, fmt=".3f", badge="measured")
-companion.record("C4.critical_n_high", high, fmt=".3f", badge="measured")
+companion.record("C4.critical_n_low", low, fmt=".2f", badge="measured")
+companion.record("C4.critical_n_high", high, fmt=".2f", badge="measured")
 
 # %% [markdown]
 # The same on a second panel: dense models of Clark et al., 15M to 1.3B parameters, one learning-rate schedule.

@@ -139,6 +139,8 @@ class Fit:
         begin = np.where(absent, np.log(FAINT * self.runs.loss.mean()), self.theta)
         start = np.repeat(begin[None], len(weights), axis=0)
         first = minimise(self.problem, start, weight=weights)
+        if isinstance(self.problem.objective, LeastSquares):
+            return first  # it is its own least-squares problem: the second descent would repeat the first
         rough = minimise(smooth(self.problem), start, weight=weights, iterations=12, tolerance=1e-6)
         second = minimise(self.problem, rough.theta, weight=weights)
         return first.least(second)
