@@ -118,7 +118,11 @@ for name in ("hot", "cool_end"):
     width = np.diff(boots[name].interval("alpha"))[0] / np.diff(rows.interval("alpha"))[0]
     companion.record(f"L4.rows_too_narrow_{short}", width, fmt=".1f", badge="measured")
     share = fit.parameters["beta"] / (fit.parameters["alpha"] + fit.parameters["beta"])
-    companion.record(f"L4.a_{short}", share, fmt=".3f", badge="theory")
+    companion.record(f"L4.a_{short}", share, fmt=".2f", badge="theory")
+    draws = boots[name].parameters
+    low, high = np.quantile(draws["beta"] / (draws["alpha"] + draws["beta"]), [0.025, 0.975])
+    companion.record(f"L4.a_{short}_low", low, fmt=".2f", badge="measured")
+    companion.record(f"L4.a_{short}_high", high, fmt=".2f", badge="measured")
 
 # %% [markdown]
 # What a cool-down removes: the loss at its end against the loss at its beginning, run by run, for ten lengths of training. It
