@@ -46,7 +46,7 @@ def test_deterministic(fit):
 
 
 def test_every_start_counts_once():
-    for starts in (4, 16, 40):
+    for starts in (1, 4, 16, 40):
         c = CHINCHILLA.fit(chinchilla_runs(), starts=starts).certificate
         assert c.starts >= 2 * starts
         assert c.share_agreeing * c.starts == pytest.approx(round(c.share_agreeing * c.starts), abs=1e-9)
