@@ -14,7 +14,6 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f_oneway
 
 from limitlib import companion
 from limitlib.companion import PALETTE, direct_label, load_dataset, new_figure
@@ -70,6 +69,8 @@ def measured(key, value, fmt=".3g"):
 # Two models with the same mean loss and different accuracies (C13.1), and the differences that a number of items can show.
 
 # %%
+from scipy.stats import f_oneway
+
 from limitlib.scaling.panel import resolution
 
 companion.record("M2.jensen_uneven", (np.exp(-1) + np.exp(-3)) / 2, fmt=".3f")
