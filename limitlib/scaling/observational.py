@@ -330,10 +330,11 @@ class Problem:
         r = theta[:, -1:] + height * s - self.y
         slope = s * (1 - s)
         J = np.concatenate([(height * slope)[..., None] * self.design, (1 - s)[..., None]], axis=2)
-        gradient = np.einsum("sn,snq->sq", weights * r, J)
-        H = np.einsum("sni,sn,snj->sij", J, weights, J)
-        H[:, :-1, :-1] += np.einsum("sn,ni,nj->sij", weights * r * height * slope * (1 - 2 * s), self.design, self.design)
-        cross = -np.einsum("sn,ni->si", weights * r * slope, self.design)
+        gradient = ((weights * r)[:, None] @ J)[:, 0]
+        H = J.swapaxes(1, 2) @ (weights[..., None] * J)
+        bend = weights * r * height * slope * (1 - 2 * s)
+        H[:, :-1, :-1] += self.design.T @ (bend[..., None] * self.design)
+        cross = -(weights * r * slope) @ self.design
         H[:, :-1, -1] += cross
         H[:, -1, :-1] += cross
         return gradient, H
@@ -370,7 +371,8 @@ class Problem:
             values, vectors = np.linalg.eigh(H)
             size = np.abs(values).max(axis=1, keepdims=True) + 1e-100
             inverse = 1 / (np.abs(values) + damping[alive, None] * size)
-            step = -np.einsum("sij,sj,skj,sk->si", vectors, inverse, vectors, gradient)
+            along = (gradient[:, None] @ vectors)[:, 0]
+            step = -(vectors @ (inverse * along)[..., None])[..., 0]
             longest = np.maximum(4.0, np.abs(theta[alive]).max(axis=1, keepdims=True))
             step *= np.minimum(1, longest / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-300))
             trial = theta[alive].copy()

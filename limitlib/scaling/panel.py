@@ -64,11 +64,11 @@ class OneCurve:
 
     ``statistic`` compares one curve with one curve plus an offset and a slope for each group. ``p_value``: the same curve for
     all, with the scatter that the checkpoints have about it (wild bootstrap, signs drawn for blocks of three consecutive
-    checkpoints). With scatter that is correlated along a run it rejects too often (at a correlation of .6:
-    .2 in place of .05, more where sampling error is small), so that a small value may also mean runs that drift; a large
-    one is the safe reading. ``p_sampling``: the same curve for all and nothing but binomial sampling error (None without
-    ``n_items``); a small value says that there is more scatter than sampling, not that groups differ. The items are shared
-    by all models, so true sampling errors are positively correlated and this null errs towards too much scatter.
+    checkpoints). With scatter that is correlated along a run it rejects too often (where neighbouring residuals of eight
+    groups of 16 have the correlation .45: about .3 in place of .05), so that a small value may also mean runs that drift; a
+    large one is the safe reading. ``p_sampling``: the same curve for all and nothing but binomial sampling error (None
+    without ``n_items``); a small value says that there is more scatter than sampling, not that groups differ. The items are
+    shared by all models, so true sampling errors are positively correlated and this null errs towards too much scatter.
     ``spread``: root mean square of the groups' deviations from the common curve, in score units, and ``spread_null``, the
     95 % point of the same number if no group deviates. ``residual_rms``: about the one curve, in the sample.
     ``held_out_rms``: each group predicted from the others, the penalty chosen without it; ``held_out`` are the
