@@ -32,10 +32,11 @@ from limitlib.scaling import (
 # %%
 if "get_ipython" not in globals():
     profile = os.environ.get("LIMITLIB_PROFILE", profile)
-ALL = ("powers", "powers, no floor", "schedule")
+ALL, LOSS = ("powers", "powers, no floor", "schedule"), ("Huber", "squares")
 P = companion.profile(
-    profile, smoke=dict(draws=199, resamples=99, sizes=ALL[:2], steps=ALL[2:], first=(1,), starts=12, panels=5),
-    cpu=dict(draws=1999, resamples=999, sizes=ALL, steps=ALL, first=(0, 1), starts=32, panels=200),
+    profile, smoke=dict(draws=199, resamples=99, sizes=ALL[:2], steps=ALL[2:], first=(1,), starts=8, panels=5,
+                        step_losses=LOSS[1:]),
+    cpu=dict(draws=1999, resamples=999, sizes=ALL, steps=ALL, first=(0, 1), starts=32, panels=200, step_losses=LOSS),
 )  # fmt: skip
 COLORS = dict(zip(("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"),
                   ("black", "sky", "orange", "green", "purple", "vermillion", "blue", "#7a3b00"), strict=True))  # fmt: skip
@@ -492,7 +493,7 @@ for key, kind in (("floor", {"powers", "schedule"}), ("no_floor", {"powers, no f
 begun, used_steps = pythia[pythia["step"] >= 1000], (23000, 13000)
 held = {23000: (33000, 43000), 13000: (23000, 33000, 43000)}
 inner_steps, outer_steps = {}, {}
-for form, objective, first, clock in product(P["steps"], LOSSES, P["first"], ("step", "clock")):
+for form, objective, first, clock in product(P["steps"], P["step_losses"], P["first"], ("step", "clock")):
     kept, errors = begun[begun["number"] >= first], []
     for cut in used_steps:
         low, high = kept[kept["step"] <= cut], kept[kept["step"].isin(held[cut])]
