@@ -36,6 +36,14 @@ CASES = {
         law("mixing-power", domains=DOMAINS),
         {"E": 1.5, "A": 0.2} | dict(zip([f"t_{d}" for d in DOMAINS], [0.5, 0.2, 0.1, 0.3, -0.1], strict=True)),
     ),
+    "mixing-pooled": (
+        law("mixing-pooled", domains=DOMAINS),
+        dict(zip([f"w_{d}" for d in DOMAINS], [0.02, 0.5, 0.05, 0.1, 0.3], strict=True)) | {"gamma": 0.2, "a": 0.6},
+    ),
+    "mixed": (
+        law("mixed", powers="P", exponentials=("nll",), roots="N"),
+        dict(E=1.5, A_P=400.0, A_nll=2.0, A_N=900.0, a_P=0.34, q_nll=0.4),
+    ),
     "broken": (law("broken", x="C"), dict(E=1.2, A=1e3, c0=0.15, c1=0.2, d1=1e19, f1=0.4)),
     "loss-to-error": (law("loss-to-error"), dict(eps=0.9, k=1.0, gamma=0.8)),
     "sigmoid": (law("sigmoid", x=("nll",)), dict(b=3.0, w_nll=-1.2)),
