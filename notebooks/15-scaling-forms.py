@@ -743,7 +743,7 @@ recovered = {}
 for name, (truth, columns, special) in SYNTHETIC.items():
     form = law(name)
     exact = form.predict(truth, **columns)
-    fit = form.fit(Runs.from_arrays(exact, run="=row", **columns), LOG_SQUARES, **FEW)
+    fit = form.fit(Runs.from_arrays(exact, run="=row", **columns), LOG_SQUARES, starts=max(4, P["starts_forms"]))
     clean = max(abs(fit.parameters[k] / v - 1) for k, v in truth.items())
     companion.record(f"L6.clean_{name}", clean, fmt=".0e", badge="theory")
     found = []
