@@ -92,7 +92,7 @@ def _found(report: Report) -> str:
     if f is not None:
         k = int(np.argmax(f.C))
         said.append(f"At {f.C[k]:.2g} FLOP the best use is {f.P[k]:.2g} parameters on {f.N[k]:.2g} tokens, {f.ratio[k]:.2g} "
-                    f"tokens for each parameter; that is {f.beyond[k]:.2g} times the largest run.")  # fmt: skip
+                    f"tokens for each parameter; that is {f.beyond[k]:.3g} times the largest run.")  # fmt: skip
     if b is not None:
         s = b.score
         said.append(f"Fitted below a budget and scored above it, the law errs by {percent(s.median_error, 2)} (median), and "
@@ -338,13 +338,13 @@ def _profiles(report: Report) -> Drawn | None:
         ax.set_axis_off()
     fig.supylabel("rise / threshold" if len(shown) <= 2 else "rise of the objective over its threshold", fontsize=9)
     bounded = sum(p.shape == "bounded" for p in shown)
-    of = "the parameter" if len(shown) == 1 else f"{bounded} of {len(shown)} parameters"
+    of = shown[0].name if len(shown) == 1 else f"{bounded} of {len(shown)} parameters"
     what = (
         ("is bounded" if bounded else "is not bounded")
         if len(shown) == 1
         else ("is bounded" if bounded == 1 else "are bounded")
     )
-    fig.suptitle(f"{of[:1].upper()}{of[1:]} {what} on both sides", fontsize=10, fontweight="bold", x=0.02, ha="left")
+    fig.suptitle(f"{of} {what} on both sides", fontsize=10, fontweight="bold", x=0.02, ha="left")
     caption = (
         "Profiles: the objective with one parameter held and all others refitted. Below the dashed line lies the "
         f"{percent(report.level)} interval; dotted: the estimate."

@@ -22,6 +22,8 @@ Shape = Literal["bounded", "one-sided", "flat", "at the boundary"]
 
 #: How far a profile is followed, in standard errors of its parameter.
 STEPS = np.array([0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0])
+#: How often points of a profile that were left on their way are tried again.
+RETRIES = 4
 #: Two parameters whose correlation exceeds this are reported as one.
 TIED = 0.98
 #: A direction whose scaled curvature is below this share of the largest is not determined at all.
@@ -225,7 +227,35 @@ def follow(
         starts[rows, k] = theta[k] + moves
         frees[rows, k] = False
     ends = minimise(problem, starts, free=frees, iterations=60)
-    return [(ends.theta[i : i + count], ends.f[i : i + count]) for i in range(0, len(starts), count)]
+    found, f = ends.theta.copy(), ends.f.copy()
+    held = starts[np.arange(len(starts)), np.repeat(where, count)]
+    for _ in range(RETRIES):
+        # A point above one farther out was left on its way: it is tried again from where its neighbours ended.
+        lost = np.flatnonzero(np.concatenate([passed(f[i : i + count]) for i in range(0, len(f), count)]))
+        if not lost.size:
+            break
+        first = lost // count * count
+        sides = [np.clip(lost - 1, first, first + count - 1), np.clip(lost + 1, first, first + count - 1)]
+        again, twice = np.concatenate([found[s] for s in sides]), np.tile(lost, 2)
+        again[np.arange(len(again)), where[twice // count]] = held[twice]
+        tried = minimise(problem, again, free=frees[twice], iterations=60)
+        improved = False
+        for part, theta_part in zip(np.split(tried.f, 2), np.split(tried.theta, 2), strict=True):
+            better = part < f[lost]
+            f[lost[better]], found[lost[better]] = part[better], theta_part[better]
+            improved |= bool(better.any())
+        if not improved:
+            break
+    return [(found[i : i + count], f[i : i + count]) for i in range(0, len(starts), count)]
+
+
+def passed(f: Array) -> NDArray[np.bool_]:
+    """Which points of a profile, ordered along it with its minimum in the middle, lie above one that is farther out."""
+    half = len(f) // 2
+    left, right = f[:half], f[half:]
+    lowest_left = np.concatenate([[np.inf], np.minimum.accumulate(left)[:-1]])
+    lowest_right = np.concatenate([np.minimum.accumulate(right[::-1])[::-1][1:], [np.inf]])
+    return np.concatenate([~(left <= lowest_left * (1 + 1e-9)), ~(right <= lowest_right * (1 + 1e-9))])
 
 
 def profile(

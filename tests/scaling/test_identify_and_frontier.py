@@ -55,6 +55,21 @@ def test_profiles_lie_above_the_fit_and_rise_outwards():
         assert (np.diff(left) <= 1e-9).all() and (np.diff(right) >= -1e-9).all()
 
 
+@pytest.mark.parametrize("seed", [2, 6, 8])
+def test_a_profile_point_left_on_its_way_is_no_end_of_an_interval(seed):
+    """Few runs of many rows and hardly a floor: far steps along the valley stop early, high up, between lower neighbours."""
+    rng = np.random.default_rng(seed)
+    P, K = np.repeat(np.geomspace(2e7, 1e9, 8), 12), np.tile(np.linspace(1e4, 2.5e5, 12), 8)
+    noise = np.repeat(0.015 * rng.standard_normal(8), 12) + 0.002 * rng.standard_normal(96)
+    runs = table((0.3 + 15 * P**-0.13 + 4 * K**-0.18) * np.exp(noise), np.repeat(np.arange(8), 12), P=P, K=K)
+    found = law("additive", variables=("P", "K")).fit(runs).identify()
+    for p in found.profiles.values():
+        at = int(np.argmin(p.rise))
+        assert (np.diff(p.rise[at:]) >= -1e-6 * p.threshold).all() and (np.diff(p.rise[: at + 1]) <= 1e-6 * p.threshold).all()
+    if seed != 2:  # a floor of 0 is within the threshold, so nothing bounds it from below
+        assert found.profiles["E"].shape == "one-sided" and found.profiles["E"].lower == 0
+
+
 def test_the_pivot_is_where_the_term_is_known_best():
     fit = LAW.fit(noisy(np.random.default_rng(6)))
     found, boot = fit.identify(), fit.boot(600, rng=np.random.default_rng(0))
