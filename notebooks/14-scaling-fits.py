@@ -36,7 +36,7 @@ from limitlib.companion.public_runs import chinchilla, gemstones, over_training
 from limitlib.scaling import LeastSquares, LogHuber, Runs, law
 
 quick = dict(starts=30, boot=100, objectives=1, halves=10, every=78, rolling=20, ranks=(0.8,))
-full = dict(starts=4500, boot=2000, objectives=4, halves=100, every=1, rolling=40, ranks=tuple(np.linspace(0.4, 0.95, 8)[::3]))
+full = dict(starts=4500, boot=2000, objectives=4, halves=100, every=1, rolling=40, ranks=tuple(np.linspace(0.4, 0.95, 8)[::4]))
 quick["form"], full["form"] = dict(name="power", floor=False), dict(name="chinchilla")  # the smoke run tests the code alone
 P = companion.profile(profile, smoke=quick, cpu=full)
 _ = threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
@@ -731,7 +731,7 @@ companion.save_figure(
 # calibrated one is widened by what smaller cuts inside the fitted part got wrong. Form and objective are those of the fit.
 #
 # The procedure was developed on simulated tables and on the Chinchilla runs, and frozen before the others were fitted below
-# any cut. Its protocol has eight cuts; here are the first, fourth and seventh, for their cost. Pythia: the logarithm of the
+# any cut. Its protocol has eight cuts; here are the first and the fifth, for their cost. Pythia: the logarithm of the
 # perplexity of LAMBADA's last word, checkpoints from step 1000 on, 2,097,152 tokens each step.
 
 # %%
