@@ -156,7 +156,7 @@ from limitlib.scaling.reporting import (
 from limitlib.scaling.runs import (
     Runs,
 )
-from limitlib.scaling.solver import Surface
+from limitlib.scaling.solver import Point, Surface
 from limitlib.scaling.sources import (
     Source,
 )
@@ -233,6 +233,7 @@ __all__ = [
     "OneCurve",
     "Parameter",
     "Pivot",
+    "Point",
     "Prediction",
     "Profile",
     "Profiles",

@@ -78,7 +78,7 @@ def last(at: Array, y: Array, wanted: Array) -> float:
 class Score:
     """Held-out errors relative to the true loss, and intervals against them; means and medians over rows.
 
-    rows: how many; median_error, rms_error: of |L^ - L| / L; bias: mean of (L^ - L) / L; coverage, width: of the calibrated
+    rows: how many; median_error, rms_error: of the size of (L^ - L) / L; bias: its mean; coverage, width: of the calibrated
     interval, the width being the median of (upper - lower) / L^; naive_coverage, naive_width: of the naive one. Rows of a
     split share one fit, and splits overlap, so that these shares are far less certain than ``rows`` suggests.
     """
