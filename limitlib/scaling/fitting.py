@@ -54,7 +54,8 @@ class Certificate:
     mean nothing. converged: gradient 0 within rounding, all eigenvalues positive, and every free parameter moves the losses.
 
     A high share does not prove the optimum global. A low one is common with noise of 1 % and ``delta=1e-4``: a sum of absolute
-    residuals has many minima. And the lowest of all may be a spike, a term with a huge exponent that fits one extreme run exactly.
+    residuals has many minima. And the lowest of all may be a spike, a term with a huge exponent that fits one extreme run
+    exactly.
     """
 
     value: float

@@ -19,8 +19,7 @@ class LogHuber:
     """Sum over rows of Huber_delta(ln L - ln L^), the objective of Hoffmann et al. 2022 and Besiroglu et al. 2024.
 
     Huber_delta(r) is r^2/2 for ``|r| <= delta`` and ``delta (|r| - delta/2)`` beyond: quadratic near zero, absolute far out.
-    With
-    ``delta=1e-3`` most rows lie in the absolute part. Raises ValueError for a ``delta`` that is not positive.
+    With ``delta=1e-3`` most rows lie in the absolute part. Raises ValueError for a ``delta`` that is not positive.
     """
 
     delta: float = 1e-3
