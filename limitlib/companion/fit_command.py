@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import shlex
 import sys
@@ -146,8 +146,12 @@ def fit(options: argparse.Namespace) -> int:
         raise UsageError("name the table of runs first: limitlib fit runs.csv --N tokens --P params")
     if not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g} must lie between 0 and 1")
-    if options.html and importlib.util.find_spec("matplotlib") is None:
-        raise CompanionError("the page needs matplotlib: pip install 'limitlib[fit]' (the table and --json do without)")
+    if options.html:
+        try:  # now, not after the work: one that is there may still be broken
+            importlib.import_module("matplotlib")
+        except ImportError as error:
+            why = f"the page needs matplotlib ({error}): pip install 'limitlib[fit]' (the table and --json do without)"
+            raise CompanionError(why) from None
     try:
         about = Checklist.from_toml(options.about) if options.about else None
     except (OSError, ChecklistError) as error:

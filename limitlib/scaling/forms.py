@@ -59,8 +59,9 @@ def law(name: str, **options: Any) -> Law:
             raise TypeError(f"the law {name!r} has no option {key!r}; it has {', '.join(takes) or 'none'}")
     if name != "sigmoid" and "floor" in options:  # of a sigmoid it is a score
         checks.flag("floor", options["floor"])
-    if isinstance(options.get("x"), str) and not options["x"].isidentifier():
-        raise ValueError(f"x={options['x']!r} must be the name of a column, of letters, digits and _")
+    x = options.get("x", "x")
+    if not (x.isidentifier() if isinstance(x, str) else name == "sigmoid"):  # a sigmoid may be in several
+        raise ValueError(f"x={x!r} must be the name of a column, of letters, digits and _")
     return form(**options)
 
 

@@ -490,3 +490,12 @@ def test_files_that_are_no_table_say_what_to_do(tmp_path, capsys):
     ):  # fmt: skip
         assert main(["fit", str(file), *QUICK, *words]) == code
         assert re.search(pattern, said(capsys)[1])
+
+
+def test_a_broken_matplotlib_is_named_before_the_work(csv, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('broken here')\n")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    words = [sys.executable, "-m", "limitlib", "fit", csv, *QUICK, "--html", str(tmp_path / "a.html")]
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and "the page needs matplotlib (broken here)" in done.stderr
+    assert "Traceback" not in done.stderr and "fitting" not in done.stderr
