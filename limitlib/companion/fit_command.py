@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import shlex
 import sys
@@ -138,20 +138,32 @@ def fit(options: argparse.Namespace) -> int:
 
     if options.about_template:
         return template(options)
+    for option in ("json", "html"):
+        if getattr(options, option) == "":
+            raise UsageError(f"--{option} '' names no file")
     places(options.json, options.html)
     if options.file is None:
         raise UsageError("name the table of runs first: limitlib fit runs.csv --N tokens --P params")
     if not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g} must lie between 0 and 1")
-    if options.html and importlib.util.find_spec("matplotlib") is None:
-        raise CompanionError("the page needs matplotlib: pip install 'limitlib[fit]' (the table and --json do without)")
+    if options.html:
+        try:  # now, not after the work: one that is there may still be broken
+            importlib.import_module("matplotlib")
+        except ImportError as error:
+            why = f"the page needs matplotlib ({error}): pip install 'limitlib[fit]' (the table and --json do without)"
+            raise CompanionError(why) from None
     try:
         about = Checklist.from_toml(options.about) if options.about else None
     except (OSError, ChecklistError) as error:
-        raise UsageError(f"--about: {getattr(error, 'strerror', None) or error}") from None
+        why = f"cannot read {options.about}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise UsageError(f"--about: {why}") from None
     law = law_of(options.law)
     for words in options.compare or ():
-        law_of(words)
+        law_of(words, "--compare")
+    if options.chance is not None and not 0 <= options.chance < 1:
+        raise UsageError(f"--chance {options.chance:g} must be a share from 0 to below 1, like 0.25")
+    if number(options.holdout) and not 0 < float(options.holdout) < 1:
+        raise UsageError(f"--holdout {options.holdout} must lie between 0 and 1, or be a condition such as 'C > 1e21'")
     points(options, law)
     if options.budget and set(law.variables) != {"P", "N"}:
         raise UsageError(f"--budget needs a law in P and N alone; {law.name} is in {', '.join(law.variables)}")
@@ -160,6 +172,8 @@ def fit(options: argparse.Namespace) -> int:
     try:
         teller(0, 1, f"reading {options.file}")
         runs = read(options, law)
+        if options.by and options.by not in runs.columns:
+            raise UsageError(f"--by {options.by}: the runs have no such column; choose one of {', '.join(runs.columns)}")
         teller(0, 1, f"fitting {law.name} to {len(runs)} rows")
         fitted = named(lambda: law.fit(runs, options.objective))
         parts, notes = compute(options, stages, fitted)
@@ -313,6 +327,9 @@ def points(options: argparse.Namespace, law: Any) -> list[dict[str, float]]:
         if "C" not in point and {"N", "P"} <= set(point):
             point["C"] = 6 * point["N"] * point["P"]
         missing = [v for v in law.variables if v not in point]
+        strange = [v for v in point if v not in (*law.variables, "C", options.by)]
+        if strange and not missing:
+            raise UsageError(f"--predict has {', '.join(strange)}: {law.name} is in {', '.join(law.variables)}")
         if missing:
             raise UsageError(f"--predict lacks {', '.join(missing)}: {law.name} is in {', '.join(law.variables)}")
     return wanted

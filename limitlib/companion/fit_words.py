@@ -67,8 +67,8 @@ def objective_of(text: str) -> Any:
     raise argparse.ArgumentTypeError(f"{text!r} is none of huber:DELTA, ls, ls-raw")
 
 
-def law_of(text: str) -> Any:
-    """A law from words such as power:x=C,floor=no; UsageError naming the laws or the options there are."""
+def law_of(text: str, option: str = "--law") -> Any:
+    """A law from words such as power:x=C,floor=no, given by that option; UsageError naming the laws or options there are."""
     from limitlib.scaling import law
 
     name, _, words = text.partition(":")
@@ -76,14 +76,14 @@ def law_of(text: str) -> Any:
     for word in filter(None, words.split(",")):
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"--law {text}: {word!r} is no option; write NAME:option=value, like power:x=C,floor=no")
+            raise UsageError(f"{option} {text}: {word!r} is no option; write NAME:option=value, like power:x=C,floor=no")
         options[key.strip()] = _value(value.strip())
     try:
         return law(name, **options)
     except TypeError as error:
-        raise UsageError(f"--law {text}: {str(error).partition('() ')[2] or error}") from None
+        raise UsageError(f"{option} {text}: {str(error).partition('() ')[2] or error}") from None
     except ValueError as error:
-        raise UsageError(f"--law {text}: {error}") from None
+        raise UsageError(f"{option} {text}: {error}") from None
 
 
 def _value(text: str) -> Any:

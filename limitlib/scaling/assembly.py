@@ -280,9 +280,14 @@ def keep_where(draft: Draft, where: str) -> None:
 def check_numbers(draft: Draft, name: str, rows: NDArray[np.int64]) -> None:
     bad = rows[draft.strange[name][rows]]
     if bad.size:
+        if isinstance(nested := draft.table[draft.origins[name]][bad[0]], Mapping):
+            raise UnparsableNumber(
+                f"{draft.column(name)} holds objects ({', '.join(map(str, nested))}) in {of_rows(bad)}; give each of "
+                "their values a column of its own, for instance by pandas.json_normalize", column=name, rows=bad,
+            )  # fmt: skip
         raise UnparsableNumber(
             f"{draft.column(name)} holds no number in {of_rows(bad)}: {shown(draft, name, bad)}; write plain numbers such as "
-            "1.3e9, without units, letters or thousands separators", column=name, rows=bad,
+            "1.3e9, with a decimal point, without units, letters or thousands separators", column=name, rows=bad,
         )  # fmt: skip
 
 

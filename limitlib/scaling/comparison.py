@@ -198,6 +198,9 @@ def _named(laws: Sequence[str | Law] | Mapping[str, Law]) -> dict[str, Law]:
     made = [law_by_name(one) if isinstance(one, str) else one for one in laws]
     if not made:
         raise ValueError("laws is empty; give names such as 'chinchilla', or laws")
+    for one in made:
+        if not isinstance(one, Law):
+            raise TypeError(f"laws has a {type(one).__name__}; it must hold laws or their names, such as 'chinchilla'")
     names = [one.name for one in made]
     labels = [f"{one.name}: {one.formula}" if names.count(one.name) > 1 else one.name for one in made]
     return dict(zip(labels, made, strict=True))

@@ -105,7 +105,14 @@ class Fit:
         return np.asarray(self.problem.residuals(self.theta[None])[0])
 
     def predict(self, **columns: ArrayLike) -> Array:
-        """Loss at given columns (broadcast together), e.g. ``fit.predict(P=7e9, N=1e12)``; an estimate."""
+        """Loss at given columns (broadcast together), e.g. ``fit.predict(P=7e9, N=1e12)``; an estimate.
+
+        Further columns of the runs may stand there, and change nothing. Raises ValueError for one that is missing or unknown.
+        """
+        strange = [name for name in columns if name not in self.law.variables and name not in self.runs.columns]
+        if strange:
+            needs = ", ".join(self.law.variables)
+            raise ValueError(f"{strange[0]}=... is no variable of the law {self.law.name!r}: give {needs}")
         return self._predict(self.theta[None], columns)[0]
 
     def _predict(self, theta: Array, columns: Mapping[str, ArrayLike]) -> Array:
@@ -254,6 +261,8 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
     if not isinstance(law, Law):
         raise TypeError(f'law={law!r} must be a law, for instance law("chinchilla")')
     checks.count("starts", starts, 1)
+    if not hasattr(runs, "require"):
+        raise TypeError(f"runs of type {type(runs).__name__} must be Runs; make them by Runs.from_frame(frame, N=..., P=...)")
     objective = LogHuber() if objective is None else objective
     runs = runs if where is None else runs.where(where)
     runs.require(law.variables, parameters=law.p)

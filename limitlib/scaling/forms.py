@@ -6,6 +6,7 @@ that is possible. In every additive form each term is positive; an irreducible l
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -51,7 +52,17 @@ def law(name: str, **options: Any) -> Law:
     Raises ValueError listing the names for an unknown one, TypeError for an option that the form does not have.
     """
     checks.word("name", name, FORMS)
-    return FORMS[name](**options)
+    form = FORMS[name]
+    takes = list(inspect.signature(form).parameters)
+    for key in options:
+        if key not in takes:
+            raise TypeError(f"the law {name!r} has no option {key!r}; it has {', '.join(takes) or 'none'}")
+    if name != "sigmoid" and "floor" in options:  # of a sigmoid it is a score
+        checks.flag("floor", options["floor"])
+    x = options.get("x", "x")
+    if not (x.isidentifier() if isinstance(x, str) else name == "sigmoid"):  # a sigmoid may be in several
+        raise ValueError(f"x={x!r} must be the name of a column, of letters, digits and _")
+    return form(**options)
 
 
 def powers(name: str, formula: str, variables: Mapping[str, tuple[str, str]], *, floor: bool, source: str = "") -> AdditiveLaw:

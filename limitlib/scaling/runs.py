@@ -230,7 +230,8 @@ class Runs:
     def warnings(self) -> tuple[str, ...]:
         """What may be fitted but is suspicious, each with a name before its colon.
 
-        unannealed, perplexity, vocabulary (a loss above a uniform guess), factor, untrained, swapped, compute, one ratio,
+        unannealed, rising (the "loss" is a score), perplexity,
+        vocabulary (a loss above a uniform guess), factor, untrained, swapped, compute, one ratio,
         conflicting (two losses at one point of a run), near-duplicates.
         """
         return suspicions(self)

@@ -54,8 +54,8 @@ class Table:
         """The error for a column that is not there, with the name that comes closest. beside: further names that are known."""
         names = {str(c).casefold(): str(c) for c in (*self.columns, *beside)}
         near = difflib.get_close_matches(name.casefold(), names, 1)
-        meant = f"did you mean {names[near[0]]!r}? " if near else ""
-        return UnknownColumn(f"{argument}={name!r}: there is no such column; {meant}There are: {', '.join(names.values())}")
+        meant = f"did you mean {names[near[0]]!r}? There are: " if near else "there are: "
+        return UnknownColumn(f"{argument}={name!r}: there is no such column; {meant}{', '.join(names.values())}")
 
 
 def of_frame(frame: Any) -> Table:
@@ -117,7 +117,10 @@ def read(path: str | Path, format: str | None = None) -> tuple[Table, Source]:
         if format == "parquet":
             return of_parquet(data, path.name), source
         text = data.decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        what = f"{path.name} is no {format} file that can be read: no text in UTF-8 ({error.reason} at byte {error.start})"
+        raise UnreadableTable(f"{what}; save it as UTF-8") from None
+    except (gzip.BadGzipFile, EOFError) as error:
         raise UnreadableTable(f"{path.name} is no {format} file that can be read: {error}; check how it was saved") from None
     return (of_csv if format == "csv" else of_json_lines)(text, path.name), source
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import spearmanr
 
 from limitlib.checks import Array
 from limitlib.scaling.errors import of_rows
@@ -26,6 +27,8 @@ LARGEST_LOSS = 20.0
 UNIFORM_GUESS = {"nats/token": np.log(2**18), "nats/byte": np.log(256.0)}
 #: Rows are near-duplicates if every column agrees to COLUMNS_AGREE and the loss to LOSS_AGREES, relatively.
 COLUMNS_AGREE, LOSS_AGREES = 0.01, 0.001
+#: Rank correlation of the loss with compute beyond which the "loss" is rather a score.
+RISES = 0.5
 
 
 def suspicions(runs: Runs) -> tuple[str, ...]:
@@ -63,6 +66,14 @@ def _about_annealing(runs: Runs) -> Iterator[str]:
 def _about_the_loss(runs: Runs) -> Iterator[str]:
     if not runs.unit.startswith("nats/"):
         return
+    cost = next((runs.columns[name] for name in ("C", "N", "P") if name in runs.columns), None)
+    if cost is not None and len(runs) >= 5 and np.ptp(cost) > 0 and np.ptp(runs.loss) > 0:
+        rank = float(spearmanr(cost, runs.loss)[0])
+        if rank > RISES:
+            yield (
+                f"rising: the loss rises with the size of the run (rank correlation {rank:.2f}); if it is an accuracy or "
+                "another score, say unit='=accuracy' and choose a law of scores, such as sigmoid"
+            )
     guess = UNIFORM_GUESS.get(runs.unit, np.inf)
     large = np.flatnonzero(runs.loss > LARGEST_LOSS)
     bad = np.flatnonzero((runs.loss > guess) & (runs.loss <= LARGEST_LOSS))
@@ -89,7 +100,7 @@ def _about_units(runs: Runs) -> Iterator[str]:
             column = runs.labels[name].rsplit(" x ", 1)[0]
             yield (
                 f"factor: {name} is below {least:g} in {_share(runs, low)}, down to {values[low].min():.4g}; this looks like "
-                f"millions or billions: pass a factor, {name}=({column!r}, 1e9)"
+                f"millions or billions: pass a factor, 1e6 or 1e9, as in {name}=({column!r}, 1e9)"
             )
         if high.size:
             yield (
@@ -98,7 +109,8 @@ def _about_units(runs: Runs) -> Iterator[str]:
     for name in ("N", "K", "C"):
         if name in given and (zero := np.flatnonzero(given[name] == 0)).size:
             yield f"untrained: {name} is 0 in {_share(runs, zero)}; a law in {name} needs where='{name} > 0'"
-    if {"N", "P"} <= set(given) and (given["N"] < given["P"]).mean() > 0.5:
+    usual = all(USUAL[v][0] <= np.median(given[v]) <= USUAL[v][1] for v in ("N", "P") if v in given)  # else that was said
+    if {"N", "P"} <= set(given) and usual and (given["N"] < given["P"]).mean() > 0.5:
         yield "swapped: N is below P in most rows; N counts tokens and P parameters here: are the two swapped?"
 
 

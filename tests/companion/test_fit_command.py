@@ -227,8 +227,20 @@ MESSES = {
     "a point without N": (lambda t: t, ["--predict", "P=1e9"], 2, "--predict lacks N"),
     "a budget for a law in C": (lambda t: t, ["--law", "power:x=C", "--budget", "1e24"], 2, "--budget needs a law in P and N"),
     "the loss that is another column": (lambda t: t, ["--loss", "tokens"], 0, ""),
-    "an absent checklist": (lambda t: t, ["--about", "absent.toml"], 2, "--about: No such file"),
+    "an absent checklist": (lambda t: t, ["--about", "absent.toml"], 2, "--about: cannot read absent.toml: No such file"),
     "an absent folder": (lambda t: t, ["--json", "absent/out.json"], 2, ".*make it first"),
+    "decimal commas": (lambda t: [{k: f'"{v}"'.replace(".", ",") for k, v in r.items()} for r in t], [], 1,
+                       "UnparsableNumber: .*with a decimal point"),
+    "a floor that is no flag": (lambda t: t, ["--law", "chinchilla:floor=1.5"], 2, "--law .*floor=1.5 must be True or False"),
+    "a typo in an option": (lambda t: t, ["--law", "power:x=C,flor=no"], 2, "--law .*no option 'flor'; it has x, floor"),
+    "a law in nothing": (lambda t: t, ["--law", "power:x="], 2, "--law power:x=: x='' must be the name of a column"),
+    "an unknown rival": (lambda t: t, ["--compare", "hoffmann"], 2, "--compare hoffmann: .*chinchilla"),
+    "an unknown unit": (lambda t: t, ["--unit", "nat"], 2, "--unit nat is unknown"),
+    "an unknown --by": (lambda t: t, ["--by", "Q"], 2, "--by Q: .*choose one of N, P, C"),
+    "a share of 2": (lambda t: t, ["--compare", "--holdout", "2"], 2, "--holdout 2 must lie between 0 and 1"),
+    "chance in per cent": (lambda t: t, ["--chance", "25"], 2, "--chance 25 must be a share"),
+    "a point with a stranger": (lambda t: t, ["--predict", "P=1e9,N=1e10,Q=3"], 2, "--predict has Q: chinchilla is in P, N"),
+    "an output without a name": (lambda t: t, ["--json", ""], 2, "--json '' names no file"),
     "a level of 95": (lambda t: t, ["--level", "95"], 2, "--level 95 must lie between"),
 }  # fmt: skip
 
@@ -462,3 +474,28 @@ def test_messages_are_in_the_words_of_the_command():
         ("C <= 1e20 and loss == 3", "C <= 1e20 and loss == 3"),
     ):
         assert typed(library) == command
+
+
+def test_files_that_are_no_table_say_what_to_do(tmp_path, capsys):
+    nested, folder, array = tmp_path / "a.jsonl", tmp_path / "b.csv", tmp_path / "c.json"
+    nested.write_text("\n".join(json.dumps({"tokens": 1e9, "params": 1e8, "summary": {"loss": 3.0}}) for _ in range(9)))
+    folder.mkdir()
+    array.write_text("[]")
+    wide = tmp_path / "d.csv"
+    wide.write_text("tokens,params,loss\n", encoding="utf-16")
+    for file, words, code, pattern in (
+        (nested, ["--loss", "summary"], 1, r"loss \(column 'summary'\) holds objects \(loss\).*json_normalize"),
+        (folder, [], 2, "b.csv is a folder"), (array, [], 2, "does not tell its format; give --format csv"),
+        (wide, [], 1, "no text in UTF-8 .* save it as UTF-8"),
+    ):  # fmt: skip
+        assert main(["fit", str(file), *QUICK, *words]) == code
+        assert re.search(pattern, said(capsys)[1])
+
+
+def test_a_broken_matplotlib_is_named_before_the_work(csv, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('broken here')\n")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    words = [sys.executable, "-m", "limitlib", "fit", csv, *QUICK, "--html", str(tmp_path / "a.html")]
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and "the page needs matplotlib (broken here)" in done.stderr
+    assert "Traceback" not in done.stderr and "fitting" not in done.stderr

@@ -334,3 +334,32 @@ def test_rows_that_look_like_checkpoints_are_a_warning_and_no_mere_note():
     made = report(law("chinchilla").fit(runs), exponents=False, identify=False)
     assert "checkpoints" in names(made.flags) and "checkpoints: 60 rows have 6 values of P" in made.table()
     assert "warning: 60 rows" not in made.table()
+
+
+def test_a_score_given_as_a_loss_is_named():
+    runs = table(30)
+    rank = np.argsort(np.argsort(runs.C))
+    assert any(w.startswith("rising: ") for w in Runs.from_arrays(0.2 + rank / 60, N=runs.N, P=runs.P).warnings)
+    assert not any(w.startswith("rising: ") for w in runs.warnings)
+    said_so = Runs.from_arrays(0.2 + rank / 60, N=runs.N, P=runs.P, unit="=accuracy")
+    assert not any(w.startswith("rising: ") for w in said_so.warnings)
+
+
+def test_millions_and_billions_are_no_swap():
+    frame = {"n": np.geomspace(5, 500, 20), "p": np.geomspace(90, 9000, 20)[::-1], "loss": np.linspace(3, 2, 20)}
+    told = {w.split(":")[0] for w in Runs.from_frame(frame, N="n", P="p").warnings}
+    assert "factor" in told and "swapped" not in told
+
+
+def test_wrong_things_in_the_place_of_runs_laws_and_columns(fitted):
+    with pytest.raises(TypeError, match=r"runs of type dict must be Runs; make them by Runs\.from_frame"):
+        law("chinchilla").fit({"N": [1.0]})
+    with pytest.raises(ValueError, match=r"Q=\.\.\. is no variable of the law 'chinchilla': give P, N"):
+        fitted.predict(P=1e9, N=1e10, Q=1.0)
+    assert fitted.predict(**fitted.runs.columns).shape == (60,)  # C among them
+    with pytest.raises(TypeError, match="laws has a Fit; it must hold laws or their names"):
+        compare([fitted], fitted.runs, rng=np.random.default_rng(0))
+    for x in (3, ["C", "P"], ""):
+        with pytest.raises(ValueError, match="must be the name of a column"):
+            law("power", x=x)
+    assert law("sigmoid", x=["nll", "C"]).variables == ("nll", "C")
