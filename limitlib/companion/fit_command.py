@@ -402,7 +402,8 @@ def how_to(options: argparse.Namespace, found: Any) -> str:
         words = [w for w in words if w != options.about]
         return (f"Exponents are withheld: {options.about} lacks {', '.join(found.missing)}. Answer there ('not stated' is an "
                 f"answer), then:\n  {shlex.join(['limitlib', *words, '--about', options.about])}")  # fmt: skip
-    return ("Exponents are withheld until the checklist is filled in ('not stated' is an answer). To see them:\n"
+    return ("Exponents are withheld until the checklist is filled in ('not stated' is an answer); sizes at several budgets\n"
+            "imply the exponent a all the same. To see them:\n"
             f"  {shlex.join(['limitlib', *words, '--about-template'])} > about.toml\n"
             f"  {shlex.join(['limitlib', *words, '--about', 'about.toml'])}")  # fmt: skip
 

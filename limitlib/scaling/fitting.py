@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -214,7 +214,8 @@ def quantiles(draws: Array, level: float) -> tuple[float, float]:
     checks.real("level", level, least=0.0, exclusive=True)
     if level >= 1:
         raise ValueError(f"level={level!r} must lie below 1")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    method: Literal["linear", "nearest"] = "linear" if np.isfinite(draws).all() else "nearest"  # nothing lies between a number and infinity
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method=method)
     return float(low), float(high)
 
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 from limitlib.scaling import FORMS, LeastSquares, LogHuber, Runs, Weighted, law
 from limitlib.scaling.errors import FewerRunsThanParameters, NoVariation, UnknownColumn
-from limitlib.scaling.fitting import problem_of
+from limitlib.scaling.fitting import problem_of, quantiles
 
 CHINCHILLA, TRUTH = CASES["chinchilla"]
 
@@ -253,3 +253,9 @@ def test_a_long_table_with_few_weighted_rows():
 def test_errors_name_what_is_wrong(call, error, message):
     with pytest.raises(error, match=message):
         call(chinchilla_runs())
+
+
+def test_quantiles_of_draws_that_are_infinite():
+    assert quantiles(np.full(50, np.inf), 0.95) == (np.inf, np.inf)
+    low, high = quantiles(np.append(np.zeros(90), np.full(10, np.inf)), 0.95)
+    assert low == 0 and high == np.inf
