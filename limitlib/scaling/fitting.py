@@ -214,7 +214,8 @@ def quantiles(draws: Array, level: float) -> tuple[float, float]:
     checks.real("level", level, least=0.0, exclusive=True)
     if level >= 1:
         raise ValueError(f"level={level!r} must lie below 1")
-    method: Literal["linear", "nearest"] = "linear" if np.isfinite(draws).all() else "nearest"  # nothing lies between a number and infinity
+    # nothing lies between a number and infinity
+    method: Literal["linear", "nearest"] = "linear" if np.isfinite(draws).all() else "nearest"
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method=method)
     return float(low), float(high)
 
