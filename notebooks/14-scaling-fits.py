@@ -533,7 +533,8 @@ for tag, (part, delta, value, alpha, beta) in grids.items():
 # %%
 from limitlib.scaling import approach_2, approach_2_bias, vertex_bias, vertex_bias_leading
 
-hot = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3)).parameters
+hot_fit = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3))
+hot = hot_fit.parameters
 exact_laws = {
     "refit": refit,
     "tex": HOFFMANN_TEX_FULL,
@@ -800,7 +801,9 @@ left.set_title("Coverage beyond the cut")
 right.plot([s.width_ratio for s in scores.values()], at, "D", color=PALETTE["green"], ls="none", ms=7)
 right.axvline(2, color=PALETTE["black"], lw=1, ls="--")
 right.set_yticks(at, labels=[""] * len(scores))
-right.set(xlim=(0.8, 4), ylim=(len(scores) - 0.5, -0.8), xlabel="median width over naive")
+right.set(xscale="log", xlim=(0.8, 20), ylim=(len(scores) - 0.5, -0.8), xlabel="median width over naive")
+right.set_xticks([1, 2, 5, 10, 20], labels=["1", "2", "5", "10", "20"])
+right.minorticks_off()
 right.set_title("Its price")
 
 # %%
@@ -839,7 +842,6 @@ for name, text in designs.items():
     companion.record(f"D2.{name}_residual", np.sqrt(np.mean(seen.residuals**2)), fmt=".4f", badge="measured")
 
 # %%
-hot_fit = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3))
 for by in ("run", "row"):
     resampled = hot_fit.boot(P["boot"] // 5, by=by, rng=np.random.default_rng(seed)).parameters["alpha"]
     companion.record(f"D4.error_by_{by}", resampled.std(), fmt=".3f", badge="measured")
