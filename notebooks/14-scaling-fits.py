@@ -668,7 +668,8 @@ axes[0].set_ylim(0.0035, 0.2)
 # %%
 fig.suptitle(
     "One decade of compute tells powers with a floor from a line in the logarithms;\n"
-    "a parabola in them fits nearly as well inside, and twice as badly beyond", x=0.01, ha="left", fontsize=10, fontweight="bold"
+    "a parabola in them fits nearly as well inside, and is twice as bad beyond",
+    x=0.01, ha="left", fontsize=10, fontweight="bold",
 )
 companion.save_figure(
     fig, "14-scaling-fits-forms", badge="measured",
