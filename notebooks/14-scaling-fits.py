@@ -35,7 +35,7 @@ from limitlib.companion import PALETTE, direct_label
 from limitlib.companion.public_runs import chinchilla, gemstones, over_training
 from limitlib.scaling import LeastSquares, LogHuber, Runs, law
 
-quick = dict(starts=30, boot=100, objectives=1, halves=10, every=78, rolling=20, ranks=(0.8,))
+quick = dict(starts=30, boot=40, objectives=1, halves=4, every=117, rolling=20, ranks=(0.8,))
 full = dict(starts=4500, boot=2000, objectives=4, halves=100, every=1, rolling=40, ranks=tuple(np.linspace(0.4, 0.95, 8)[::4]))
 quick["form"], full["form"] = dict(name="power", floor=False), dict(name="chinchilla")  # the smoke run tests the code alone
 P = companion.profile(profile, smoke=quick, cpu=full)
@@ -533,7 +533,8 @@ for tag, (part, delta, value, alpha, beta) in grids.items():
 # %%
 from limitlib.scaling import approach_2, approach_2_bias, vertex_bias, vertex_bias_leading
 
-hot = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3)).parameters
+hot_fit = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3))
+hot = hot_fit.parameters
 exact_laws = {
     "refit": refit,
     "tex": HOFFMANN_TEX_FULL,
@@ -667,7 +668,8 @@ axes[0].set_ylim(0.0035, 0.2)
 # %%
 fig.suptitle(
     "One decade of compute tells powers with a floor from a line in the logarithms;\n"
-    "a parabola in them fits as well inside, and twice as badly beyond", x=0.01, ha="left", fontsize=10, fontweight="bold"
+    "a parabola in them fits nearly as well inside, and is twice as bad beyond",
+    x=0.01, ha="left", fontsize=10, fontweight="bold",
 )
 companion.save_figure(
     fig, "14-scaling-fits-forms", badge="measured",
@@ -800,13 +802,17 @@ left.set_title("Coverage beyond the cut")
 right.plot([s.width_ratio for s in scores.values()], at, "D", color=PALETTE["green"], ls="none", ms=7)
 right.axvline(2, color=PALETTE["black"], lw=1, ls="--")
 right.set_yticks(at, labels=[""] * len(scores))
-right.set(xlim=(0.8, 4), ylim=(len(scores) - 0.5, -0.8), xlabel="median width over naive")
+right.set(xscale="log", xlim=(0.8, 20), ylim=(len(scores) - 0.5, -0.8), xlabel="median width over naive")
+right.set_xticks([1, 2, 5, 10, 20], labels=["1", "2", "5", "10", "20"])
+right.minorticks_off()
 right.set_title("Its price")
 
 # %%
+price = [s.width_ratio for s in scores.values()]
 least = 100 * min(s.naive_coverage for s in scores.values()), 100 * min(s.coverage for s in scores.values())
 fig.suptitle(
-    f"Naive 95 % intervals cover down to {least[0]:.0f} % of the larger runs,\ncalibrated ones at least {least[1]:.0f} %",
+    f"Naive 95 % intervals cover down to {least[0]:.0f} % of the larger runs,\ncalibrated ones at least {least[1]:.0f} %, "
+    f"at {min(price):.1f} to {max(price):.0f} times the width",
     x=0.01, ha="left", fontsize=10, fontweight="bold",
 )  # fmt: skip
 companion.save_figure(
@@ -839,7 +845,6 @@ for name, text in designs.items():
     companion.record(f"D2.{name}_residual", np.sqrt(np.mean(seen.residuals**2)), fmt=".4f", badge="measured")
 
 # %%
-hot_fit = law("chinchilla").fit(gemstones("hot"), LogHuber(1e-3))
 for by in ("run", "row"):
     resampled = hot_fit.boot(P["boot"] // 5, by=by, rng=np.random.default_rng(seed)).parameters["alpha"]
     companion.record(f"D4.error_by_{by}", resampled.std(), fmt=".3f", badge="measured")
