@@ -37,6 +37,7 @@ from limitlib.scaling import LeastSquares, LogHuber, Runs, law
 
 quick = dict(starts=30, boot=40, objectives=1, halves=4, every=117, rolling=20, ranks=(0.8,))
 full = dict(starts=4500, boot=2000, objectives=4, halves=100, every=1, rolling=40, ranks=tuple(np.linspace(0.4, 0.95, 8)[::4]))
+quick["objective"], full["objective"] = LeastSquares("log"), LogHuber(1e-3)
 quick["form"], full["form"] = dict(name="power", floor=False), dict(name="chinchilla")  # the smoke run tests the code alone
 P = companion.profile(profile, smoke=quick, cpu=full)
 _ = threadpool_limits(1)  # small matrices: a second thread would only wait (comes with scikit-learn)
@@ -763,7 +764,7 @@ tables = {
 from limitlib.scaling import backtest
 
 scores = {}
-rolling = dict(n_boot=P["rolling"], baselines=(), progress=companion.progress)
+rolling = dict(objective=P["objective"], n_boot=P["rolling"], baselines=(), progress=companion.progress)
 for name, (table, by) in tables.items():
     cuts = np.quantile(table.columns[by], P["ranks"], method="lower")
     tested_back = backtest(law(**P["form"]), table, rng=np.random.default_rng(seed), by=by, cuts=cuts, **rolling)
