@@ -435,6 +435,8 @@ companion.record(
     fmt=".1f",
     badge="measured",
 )
+
+# %%
 parts = {"below": flops < 1e20, "from": flops >= 1e20}
 part_a, part_se = {}, {}
 for tag, mask in parts.items():
@@ -775,6 +777,8 @@ for name, (table, by) in tables.items():
     companion.record(f"D4.{name}_calibrated", scores[name].coverage, fmt=".2f", badge="measured")
     companion.record(f"D4.{name}_width_ratio", scores[name].width_ratio, fmt=".2f", badge="measured")
     companion.record(f"D4.{name}_error", scores[name].median_error, fmt=".4f", badge="measured")
+
+# %%
 held_out = [s for name, s in scores.items() if name != "chinchilla"]
 companion.record("D4.least_confirmed", min(s.coverage for s in held_out), fmt=".2f", badge="measured")
 companion.record("D4.over_covered", sum(s.coverage > 0.95 for s in scores.values()), fmt="d", badge="measured")
@@ -796,6 +800,8 @@ for shift, color, marker, text, pick in (
     )
 left.axvline(0.95, color=PALETTE["black"], lw=1, ls="--")
 names = ["Chinchilla runs*", "Gemstones, cooled", "Gemstones, constant rate", "the same, by size", "over-training", "Pythia"]
+
+# %%
 left.set_yticks(at, labels=names)
 left.set(xlim=(0, 1.03), ylim=(len(scores) - 0.5, -0.8), xlabel="share of larger runs inside (dashed: 95 %)")
 left.legend(loc="lower left")

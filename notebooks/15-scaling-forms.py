@@ -508,6 +508,8 @@ for name, t in told.items():
 PRINTED = {"loss_1b": 0.7103, "loss_7b": 0.7320, "error_1b": 3.6365, "error_7b": 0.0464}
 for tag, value in PRINTED.items():
     companion.record(f"L2.printed_{tag}", value, fmt=".4f", badge="published")
+
+# %%
 free = law("chinchilla").fit(told["redpajama"]["table"].where("P < 5e8"), SQUARES)
 large = told["redpajama"]["large"]
 off = 100 * (free.predict(P=large.P, N=large.N) / large.loss - 1)
