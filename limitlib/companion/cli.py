@@ -217,6 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CompanionError, ValueError) as error:
         print(f"limitlib {options.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the output, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         hint = "If the build folder can't be written, set LIMITLIB_BUILD to one that can."
         print(f"limitlib {options.command}: {error.strerror}: {error.filename}. {hint}", file=sys.stderr)

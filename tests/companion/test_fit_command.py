@@ -499,3 +499,16 @@ def test_a_broken_matplotlib_is_named_before_the_work(csv, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, env=env)
     assert done.returncode == 1 and "the page needs matplotlib (broken here)" in done.stderr
     assert "Traceback" not in done.stderr and "fitting" not in done.stderr
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_word(tmp_path):
+    """Like `| head -1`: the pipe is closed before the table comes."""
+    rows = [f"{10.0**k},{3e7 * 2.0**k},{2 + 0.3 / (k - 7)}" for k in range(8, 20)]
+    (tmp_path / "runs.csv").write_text("\n".join(["tokens,params,loss", *rows]))
+    told = ["fit", "runs.csv", "--N", "tokens", "--law", "power:x=N", "--boot", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "limitlib", *told], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True
+    ) as running:
+        running.stdout.close()
+        words = running.stderr.read()
+    assert running.returncode == 0 and "pipe" not in words.lower()
