@@ -1,6 +1,5 @@
 """What a user types: the command's outputs, its exit codes, and the page it writes."""
 
-import html.parser
 import json
 import os
 import re
@@ -22,36 +21,6 @@ from limitlib.companion.cli import main
 QUICK = ["--tokens", "5", "--sequences", "4", "--points", "2", "--control", "1"]
 
 
-class Page(html.parser.HTMLParser):
-    """Tags, attributes and words of a page; a tag that is not closed fails."""
-
-    VOID = ("meta", "path", "use", "rect", "line", "image")
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [a for t, a in self.tags if t == tag]
-
-
 def test_a_folder_gives_a_table_json_and_a_page(saved, tmp_path, capsys):
     out, page = tmp_path / "out.json", tmp_path / "page.html"
     folder = saved("gpt2")
@@ -66,10 +35,10 @@ def test_a_folder_gives_a_table_json_and_a_page(saved, tmp_path, capsys):
     assert [r["block"] for r in json.loads(capsys.readouterr().out)["rows"]] == ["h.1"]
 
 
-def test_the_page_asks_for_nothing_and_every_figure_has_words_and_data(saved):
+def test_the_page_asks_for_nothing_and_every_figure_has_words_and_data(saved, parsed):
     report = audit_network(saved("gpt2"), tokens=5, sequences=4, points=2, control=1)
     text = audit_page.page(report)
-    page = Page(text)
+    page = parsed(text)
     for tag, attrs in page.tags:
         assert tag not in ("script", "link", "iframe", "img")
         for key in ("src", "href", "xlink:href", "srcset"):
@@ -99,7 +68,7 @@ def test_the_page_escapes_what_it_is_given():
     assert "<script>" not in text and "&lt;script&gt;" in text
 
 
-def test_an_unfinished_report_says_so_on_its_page(saved):
+def test_an_unfinished_report_says_so_on_its_page(saved, parsed):
     from limitlib.audit import AuditInterrupted
 
     def stop(done, total, what):
@@ -109,7 +78,7 @@ def test_an_unfinished_report_says_so_on_its_page(saved):
     with pytest.raises(AuditInterrupted) as caught:
         audit_network(saved("gpt2"), tokens=5, sequences=4, points=2, control=1, progress=stop)
     text = audit_page.page(caught.value.report)
-    assert "Incomplete." in text and "h.0" in text and "h.2" not in "".join(Page(text).words)
+    assert "Incomplete." in text and "h.0" in text and "h.2" not in "".join(parsed(text).words)
 
 
 def test_a_page_without_rows_is_still_a_page():

@@ -1,6 +1,5 @@
 """What a user types at ``limitlib fit``: outputs, exit codes, messy tables, interruptions, and the page."""
 
-import html.parser
 import json
 import os
 import re
@@ -322,39 +321,9 @@ def test_the_chinchilla_runs_give_the_known_optimum(about, capsys):
 # -------------------------------------------------------------------------------------------------------------- the page
 
 
-class Page(html.parser.HTMLParser):
-    """Tags, attributes and words of a page; a tag that is not closed fails."""
-
-    VOID = ("meta", "path", "use", "rect", "line", "image")
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [a for t, a in self.tags if t == tag]
-
-
-def test_the_page_asks_for_nothing_and_every_figure_has_words_and_data(everything):
+def test_the_page_asks_for_nothing_and_every_figure_has_words_and_data(everything, parsed):
     text = everything[1]
-    page = Page(text)
+    page = parsed(text)
     for tag, attrs in page.tags:
         assert tag not in ("script", "link", "iframe", "img")
         for key in ("src", "href", "xlink:href", "srcset"):
@@ -372,11 +341,11 @@ def test_the_page_asks_for_nothing_and_every_figure_has_words_and_data(everythin
         assert part in words, part
 
 
-def test_the_page_without_a_checklist_draws_no_exponent(csv, tmp_path, capsys):
+def test_the_page_without_a_checklist_draws_no_exponent(csv, tmp_path, capsys, parsed):
     pytest.importorskip("matplotlib")
     file = tmp_path / "fit.html"
     assert main(["fit", csv, *QUICK, "--html", str(file)]) == 0
-    text = " ".join(Page(file.read_text()).words)
+    text = " ".join(parsed(file.read_text()).words)
     assert "Exponents are withheld" in text and "--about-template" in text and "ln amplitude" not in text
 
 
@@ -389,7 +358,7 @@ def test_the_page_escapes_what_it_is_given(tmp_path, capsys):
     assert "<script>" not in text and "<b>all" not in text and "&lt;b&gt;all" in text
 
 
-def test_a_page_of_any_law_is_a_page(tmp_path, capsys):
+def test_a_page_of_any_law_is_a_page(tmp_path, capsys, parsed):
     """Laws without P and N, without power terms, at the boundary: parts are missing, never the page."""
     pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)
@@ -403,7 +372,7 @@ def test_a_page_of_any_law_is_a_page(tmp_path, capsys):
         file = tmp_path / "fit.html"
         words = ["fit", write(tmp_path / "runs.csv", table), *words, "--boot", "40", "--html", str(file)]
         assert main(words) == 0, said(capsys)[1]
-        assert Page(file.read_text()).all("figure")
+        assert parsed(file.read_text()).all("figure")
 
 
 def test_an_interrupted_page_says_so(csv):
