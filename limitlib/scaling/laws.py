@@ -7,6 +7,7 @@ log-sum-exp of linear functions, and for fixed exponents the amplitudes solve a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -51,7 +52,7 @@ def moved(shift: Shift, raw: Mapping[str, Any], means: Mapping[str, float]) -> A
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
+class Law(ABC):
     """A form of scaling law; see :func:`limitlib.scaling.law` for the forms there are.
 
     name, formula (as text), variables (the columns it needs), parameters; floor: the name of the irreducible loss, if the law
@@ -79,8 +80,9 @@ class Law:
         return "log"
 
     @property
+    @abstractmethod
     def features(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """The columns, or their logarithms (``"ln P"``), that the formula takes."""
 
     def table(self, columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Features from columns, not centred. Raises ValueError for a missing column or a value without a logarithm."""
@@ -98,20 +100,20 @@ class Law:
             found[feature] = np.atleast_1d(values)
         return found
 
+    @abstractmethod
     def means(self, table: Mapping[str, Array]) -> dict[str, float]:
         """Where each feature is centred; 0 where the law cannot absorb a shift."""
-        raise NotImplementedError
 
     def centred(self, table: Mapping[str, Array], means: Mapping[str, float]) -> dict[str, Array]:
         return {name: values - means[name] for name, values in table.items()}
 
+    @abstractmethod
     def surface(self, table: Mapping[str, Array]) -> Surface:
         """The law on centred features."""
-        raise NotImplementedError
 
+    @abstractmethod
     def starts(self, table: Mapping[str, Array], loss: Array, weight: Array) -> Array:
         """Starting points (S, p), the most promising first; deterministic."""
-        raise NotImplementedError
 
     def natural(self, theta: Array, means: Mapping[str, float]) -> dict[str, Array]:
         """Natural parameters, each (B,), of internal ones (B, p) on a table centred at ``means``."""
