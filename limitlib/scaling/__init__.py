@@ -65,6 +65,7 @@ from limitlib.scaling.isoflop import (
     lower_hull,
 )
 from limitlib.scaling.isoflop_bias import (
+    AllocationBias,
     Approach1Bias,
     Approach2Bias,
     Extrapolation,
@@ -186,6 +187,7 @@ __all__ = [
     "PF_DAY",
     "AdditiveLaw",
     "Allocation",
+    "AllocationBias",
     "AllocationConstants",
     "AllocationFit",
     "Approach1Bias",

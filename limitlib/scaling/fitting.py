@@ -85,7 +85,6 @@ class Fit:
     free: NDArray[np.bool_]
     means: Mapping[str, float]
     certificate: Certificate
-    minima: Array
     kind: str = "estimate"
 
     @property
@@ -284,9 +283,8 @@ def fit(law: Law, runs: Runs, objective: Objective | None = None, *, where: str 
     if not np.isfinite(ends.f[best]):
         raise ValueError(f"the law {law.name!r} has no finite value at any starting point; check the units of the columns")
     theta, free, boundary = at_boundary(law, problem, ends.theta[best])
-    distinct = ends.theta[np.unique(np.round(np.log(np.maximum(ends.f, 1e-300)), 6), return_index=True)[1]][:6]
     certificate = certify(law, runs, objective, problem, theta, free, boundary, ends)
-    return Fit(law, runs, objective, theta, free, means, certificate, distinct)
+    return Fit(law, runs, objective, theta, free, means, certificate)
 
 
 def search(

@@ -40,8 +40,27 @@ class Extrapolation:
     kind: str = "exact"
 
 
+class AllocationBias:
+    """What the bias of either approach says of its fitted line P = exp(c) C^a beside that of the law; exact up to rounding."""
+
+    law: ChinchillaLaw
+    a: float
+    a_fitted: float
+    ln_prefactor_bias: float
+
+    @property
+    def a_bias(self) -> float:
+        """Fitted minus true exponent of the parameters; of the tokens it is the negative."""
+        return self.a_fitted - self.a
+
+    def extrapolate(self, flops: ArrayLike) -> Extrapolation:
+        """The fitted line carried to the budgets ``flops`` (positive, scalar or shape (k,)) and its cost under the law."""
+        budget = np.atleast_1d(above("flops", flops, 0.0))
+        return _extrapolation(self.law, budget, self.ln_prefactor_bias + self.a_bias * np.log(budget))
+
+
 @dataclass(frozen=True)
-class Approach2Bias:
+class Approach2Bias(AllocationBias):
     """What approach 2 returns on exact losses of ``law``, next to the truth; exact up to rounding.
 
     ln_bias: ln of fitted over true optimal parameters at each budget, shape (k,); of tokens it is the negative.
@@ -65,19 +84,9 @@ class Approach2Bias:
     notes: tuple[str, ...]
     kind: str = "exact"
 
-    @property
-    def a_bias(self) -> float:
-        """Fitted minus true exponent of the parameters; of the tokens it is the negative."""
-        return self.a_fitted - self.a
-
-    def extrapolate(self, flops: ArrayLike) -> Extrapolation:
-        """The fitted line carried to the budgets ``flops`` (positive, scalar or shape (k,)) and its cost under the law."""
-        budget = np.atleast_1d(above("flops", flops, 0.0))
-        return _extrapolation(self.law, budget, self.ln_prefactor_bias + self.a_bias * np.log(budget))
-
 
 @dataclass(frozen=True)
-class Approach1Bias:
+class Approach1Bias(AllocationBias):
     """The line through the lower envelope of exact curves of finitely many sizes, next to the truth; exact up to rounding.
 
     n_params: the sizes, shape (m,). crossings: budgets where the next size takes over, shape (m - 1,), increasing.
@@ -97,16 +106,6 @@ class Approach1Bias:
     edge_share: float
     notes: tuple[str, ...]
     kind: str = "exact"
-
-    @property
-    def a_bias(self) -> float:
-        """Fitted minus true exponent of the parameters; of the tokens it is the negative."""
-        return self.a_fitted - self.a
-
-    def extrapolate(self, flops: ArrayLike) -> Extrapolation:
-        """The fitted line carried to the budgets ``flops`` (positive, scalar or shape (k,)) and its cost under the law."""
-        budget = np.atleast_1d(above("flops", flops, 0.0))
-        return _extrapolation(self.law, budget, self.ln_prefactor_bias + self.a_bias * np.log(budget))
 
 
 def wasted_compute(law: ChinchillaLaw, n_params: ArrayLike, n_tokens: ArrayLike) -> Array:
