@@ -75,7 +75,8 @@ class Fit:
     """A law fitted to runs. ``parameters`` are natural ones; kind: estimates, all of them.
 
     value: the objective at the optimum (a sum over rows). residuals: ln L - ln L^ for objectives in logarithms, else L - L^,
-    shape (n,).
+    shape (n,). theta: the internal parameters (p,), positive ones as logarithms (-inf for a term that is 0), on features
+    centred at ``means``; free: (p,), False for what the boundary holds.
     """
 
     law: Law

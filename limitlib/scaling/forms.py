@@ -20,7 +20,7 @@ from limitlib.scaling import jets
 from limitlib.scaling.jets import Jet
 from limitlib.scaling.laws import EXPONENTS, FAINT, AdditiveLaw, FormulaLaw, Law, Parameter, Term, amplitudes_of
 from limitlib.scaling.mixed import mixed
-from limitlib.scaling.pooled import mixing_pooled
+from limitlib.scaling.pooled import check_domains, mixing_pooled, shares_of
 
 Array = NDArray[np.float64]
 Jets = Mapping[str, Jet]
@@ -353,22 +353,14 @@ class MixingLaw(AdditiveLaw):
     offset: float | None = None
 
     def table(self, columns: Mapping[str, Any]) -> dict[str, Array]:
-        missing = [v for v in self.variables if v not in columns]
-        if missing:
-            raise ValueError(f"the law {self.name!r} needs the shares {', '.join(missing)}; given: {', '.join(columns)}")
-        shares = np.stack([np.atleast_1d(checks.at_least(v, columns[v], 0.0)) for v in self.variables])
-        total = shares.sum(axis=0)
-        if (total <= 0).any():
-            raise ValueError("the shares of a mixture sum to 0 in a row; give shares that sum to 1")
-        shares = shares / total
+        shares = shares_of(self.name, self.variables, columns)
         if self.offset is None:
             return dict(zip(self.variables, shares, strict=True))
         return {f"ln {v}": np.log(s + self.offset) for v, s in zip(self.variables, shares, strict=True)}
 
 
 def mixing(domains: Sequence[str], kind: str, offset: float | None) -> Law:
-    if isinstance(domains, str) or len(domains) < 2 or len(set(domains)) != len(domains):
-        raise ValueError(f"domains={domains!r} must list at least two distinct columns of shares")
+    check_domains(domains)
     names = [f"t_{d}" for d in domains]
     if offset is None:
         formula = "L = E + exp(sum_j t_j r_j), r = shares that sum to 1"

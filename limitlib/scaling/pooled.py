@@ -25,6 +25,24 @@ Array = NDArray[np.float64]
 ABSENT = -1e5
 
 
+def check_domains(domains: Sequence[str]) -> None:
+    """ValueError unless at least two distinct columns of shares are listed."""
+    if isinstance(domains, str) or len(domains) < 2 or len(set(domains)) != len(domains):
+        raise ValueError(f"domains={domains!r} must list at least two distinct columns of shares")
+
+
+def shares_of(law: str, domains: Sequence[str], columns: Mapping[str, ArrayLike]) -> Array:
+    """Shares (m, n) of the domains, normalised row by row; ValueError for a missing or negative share, or a row of zeros."""
+    missing = [d for d in domains if d not in columns]
+    if missing:
+        raise ValueError(f"the law {law!r} needs the shares {', '.join(missing)}; given: {', '.join(columns)}")
+    shares = np.stack(np.broadcast_arrays(*(np.atleast_1d(checks.at_least(d, columns[d], 0.0)) for d in domains)))
+    total = shares.sum(axis=0)
+    if (total <= 0).any():
+        raise ValueError("the shares of a mixture sum to 0 in a row; give shares that sum to 1")
+    return np.asarray(shares / total)
+
+
 @dataclass(frozen=True, eq=False)
 class PooledLaw(Law):
     """See :func:`mixing_pooled`. Internal parameters: ln w_j, ln gamma and, if it is fitted, ln a."""
@@ -37,14 +55,7 @@ class PooledLaw(Law):
 
     def table(self, columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Logarithms of the shares, normalised row by row; ValueError for a missing or negative share, or a row of zeros."""
-        missing = [v for v in self.variables if v not in columns]
-        if missing:
-            raise ValueError(f"the law {self.name!r} needs the shares {', '.join(missing)}; given: {', '.join(columns)}")
-        shares = np.stack(np.broadcast_arrays(*(np.atleast_1d(checks.at_least(v, columns[v], 0.0)) for v in self.variables)))
-        total = shares.sum(axis=0)
-        if (total <= 0).any():
-            raise ValueError("the shares of a mixture sum to 0 in a row; give shares that sum to 1")
-        shares = shares / total
+        shares = shares_of(self.name, self.variables, columns)
         logs = np.where(shares > 0, np.log(np.where(shares > 0, shares, 1.0)), ABSENT)
         return dict(zip(self.features, logs, strict=True))
 
@@ -143,8 +154,7 @@ def mixing_pooled(domains: Sequence[str], *, saturating: bool = True) -> Law:
     Any constant factor of the loss is in the weights, so there is no gauge to fix. Raises ValueError unless ``domains`` lists
     at least two distinct columns. Source: this project.
     """
-    if isinstance(domains, str) or len(domains) < 2 or len(set(domains)) != len(domains):
-        raise ValueError(f"domains={domains!r} must list at least two distinct columns of shares")
+    check_domains(domains)
     specs: list[Any] = [*(Parameter(f"w_{d}", "log") for d in domains), Parameter("gamma", "log")]
     if saturating:
         specs.append(Parameter("a", "log"))
